@@ -1,0 +1,61 @@
+"""The only nested constructors: from configurations to modules."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from .model.attention import AttentionFunction, scaled_dot_product_attention
+from .model.autoencoder import Autoencoder, AutoencoderConfig
+from .model.image_projection import ImageProjection, ImageProjectionConfig
+from .model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
+from .model.text_encoder import TextEncoder, TextEncoderConfig
+from .model.video_unet import VideoUNet, VideoUNetConfig
+
+
+def build_unet(
+    config: VideoUNetConfig,
+    *,
+    operations: Any = nn,
+    attention: AttentionFunction = scaled_dot_product_attention,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> VideoUNet:
+    """Build a video U-Net with new weights, from the host's layers and attention if they are given."""
+    return VideoUNet(config, operations=operations, attention=attention, device=device, dtype=dtype)
+
+
+def build_image_projection(
+    config: ImageProjectionConfig,
+    *,
+    operations: Any = nn,
+    attention: AttentionFunction = scaled_dot_product_attention,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> ImageProjection:
+    """Build an image projection with new weights."""
+    return ImageProjection(config, operations=operations, attention=attention, device=device, dtype=dtype)
+
+
+def build_autoencoder(
+    config: AutoencoderConfig | PatchAutoencoderConfig,
+    *,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Autoencoder | PatchAutoencoder:
+    """Build an image autoencoder with new weights: Stable Diffusion's kind, or our small one's."""
+    with torch.device(device or "cpu"):
+        if isinstance(config, PatchAutoencoderConfig):
+            return PatchAutoencoder(config).to(dtype=dtype)
+        return Autoencoder(config).to(dtype=dtype)
+
+
+def build_text_encoder(
+    config: TextEncoderConfig,
+    *,
+    operations: Any = nn,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> TextEncoder:
+    """Build one of our small text encoders with new weights."""
+    return TextEncoder(config, operations=operations, device=device, dtype=dtype)

@@ -1,0 +1,83 @@
+"""The denoiser: network and conditions joined once, for training, generation and the nodes alike."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .conditions import Conditions
+from .diffusion.guidance import ClassifierFreeGuidance
+from .diffusion.prediction import Prediction, network_input, to_denoised
+from .diffusion.schedule import Schedule
+from .model.video_unet import VideoUNet
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A network with the schedule and the prediction that it was trained for."""
+
+    network: VideoUNet
+    schedule: Schedule
+    prediction: Prediction
+
+    def predict(self, z: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
+        """Run the network on noised latents.
+
+        Args:
+            z: variance-preserving latents, `b c t h w`.
+            timesteps: in [0, 1000), `b`.
+            conditions: of the same `b` clips.
+
+        Returns:
+            The raw prediction, `b c t h w`.
+
+        Raises:
+            ValueError: the network takes the given image's latent on further channels and none was given, or the
+                other way round.
+        """
+        return self.network(
+            with_image_latent(z, conditions.image_latent, self.network.config.in_channels),
+            timesteps,
+            conditions.text,
+            image_tokens=conditions.image_tokens,
+            fps=conditions.fps,
+            pooled_text=conditions.pooled_text,
+        )
+
+    def denoise(
+        self,
+        y: Tensor,
+        sigma: Tensor,
+        conditional: Conditions,
+        unconditional: Conditions | None,
+        guidance: ClassifierFreeGuidance,
+    ) -> Tensor:
+        """Estimate the clean latents at state `y = x0 + sigma n`, guided on the raw prediction; `b c t h w`."""
+        scale = self.schedule.scale_at(sigma)
+        z = network_input(y, sigma, scale)
+        timesteps = self.schedule.timestep(sigma).to(z.device).expand(len(z))
+        guided = self.predict(z, timesteps, conditional)
+        if guidance.needs_unconditional:
+            if unconditional is None:
+                raise ValueError(
+                    f"guidance of scale {guidance.scale} needs unconditional conditions; got None. Pass them, or scale 1"
+                )
+            guided = guidance.combine(guided, self.predict(z, timesteps, unconditional))
+        return to_denoised(self.prediction, guided, y, sigma, scale)
+
+
+def with_image_latent(z: Tensor, image_latent: Tensor | None, in_channels: int) -> Tensor:
+    """Join the given image's latent `b c 1 h w` or `b c t h w` to the channels of `z`, in every frame.
+
+    This is DynamiCrafter's visual detail guidance (arXiv:2310.12190, section 3.2); the image latent is never noised.
+    """
+    missing = in_channels - z.shape[1]
+    given = 0 if image_latent is None else image_latent.shape[1]
+    if missing != given:
+        raise ValueError(
+            f"the network takes {in_channels} channels: {z.shape[1]} of the noised clip and {missing} of the given "
+            f"image; the image latent has {given}"
+        )
+    if image_latent is None:
+        return z
+    return torch.cat([z, image_latent.to(z).expand(-1, -1, z.shape[2], -1, -1)], dim=1)

@@ -1,0 +1,1 @@
+"""Diffusion mathematics on tensors and callables: schedule, prediction, guidance, samplers; no networks."""

@@ -1,0 +1,128 @@
+"""Does a model follow the motion that its prompt names? Measured on moving crops of photographs it never saw."""
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from einops import repeat
+from torch import Tensor
+
+from .conditions import Conditions
+from .denoiser import Denoiser
+from .diffusion.schedule import Schedule
+from .generate import GenerateConfig, sample
+from .metrics.camera_motion import measure_camera_motion
+from .metrics.pixels import psnr
+from .training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops, MovingCropsConfig
+from .weights import Checkpoint
+
+
+@dataclass(frozen=True)
+class MotionReport:
+    """Scores of one model over all clips, beside what the true clips and a frozen first frame score.
+
+    Attributes:
+        accuracy: share of clips whose measured motion is the one asked for; chance is 1/7.
+        truth_accuracy, frozen_accuracy: the same for the true clip and for its first frame repeated.
+        confusion: `confusion[asked][measured]`, counts.
+        psnr: mean PSNR in dB of every frame to the true future; `frozen_psnr`: of the repeated first frame.
+        autoencoder_psnr: of the encoded and decoded true frames, the ceiling.
+    """
+
+    clips: int
+    accuracy: float
+    truth_accuracy: float
+    frozen_accuracy: float
+    confusion: dict[str, dict[str, int]]
+    psnr: list[float]
+    frozen_psnr: list[float]
+    autoencoder_psnr: float
+
+    def asdict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def evaluate_motion(
+    checkpoint: Checkpoint,
+    *,
+    clips: int = 200,
+    batch: int = 10,
+    config: GenerateConfig | None = None,
+    photographs: tuple[str, ...] = TEST_PHOTOGRAPHS,
+    on_batch: Callable[[int, int], None] | None = None,
+) -> MotionReport:
+    """Animate held-out first frames, every motion equally often, and measure what came out.
+
+    Args:
+        on_batch: called with the clips done and their number.
+
+    Raises:
+        ValueError: the checkpoint has no autoencoder or text encoder of ours.
+    """
+    if checkpoint.autoencoder is None or checkpoint.text_encoder is None:
+        raise ValueError("evaluating needs a checkpoint with an autoencoder and a text encoder of this project")
+    preset = checkpoint.preset
+    data = MovingCrops(
+        MovingCropsConfig(frames=preset.frames, size=preset.height, seed=1, photographs=photographs)
+    )
+    confusion = {asked: dict.fromkeys(MOTIONS, 0) for asked in MOTIONS}
+    scores: dict[str, list[Any]] = {"psnr": [], "frozen_psnr": [], "autoencoder": [], "truth": [], "frozen": []}
+    for start in range(0, clips, batch):
+        items = [data.clip(i, MOTIONS[i % len(MOTIONS)]) for i in range(start, min(start + batch, clips))]
+        truth = torch.stack([item.pixels for item in items])
+        seeds = list(range(start, start + len(items)))
+        made, restored = _animate(checkpoint, items, truth, config or GenerateConfig(), seeds)
+        frozen = repeat(truth[:, :, 0], "b c h w -> b c t h w", t=truth.shape[2])
+        for item, clip, true, still in zip(items, made, truth, frozen, strict=True):
+            confusion[item.motion][measure_camera_motion(clip).motion] += 1
+            scores["truth"].append(measure_camera_motion(true).motion == item.motion)
+            scores["frozen"].append(measure_camera_motion(still).motion == item.motion)
+        scores["psnr"].append(_frame_psnr(made, truth))
+        scores["frozen_psnr"].append(_frame_psnr(frozen, truth)[:, 1:])
+        scores["autoencoder"].append(_frame_psnr(restored, truth))
+        if on_batch is not None:
+            on_batch(start + len(items), clips)
+    return MotionReport(
+        clips=clips,
+        accuracy=sum(confusion[motion][motion] for motion in MOTIONS) / clips,
+        truth_accuracy=sum(scores["truth"]) / clips,
+        frozen_accuracy=sum(scores["frozen"]) / clips,
+        confusion=confusion,
+        psnr=_rounded(torch.cat(scores["psnr"]).mean(0)),
+        frozen_psnr=_rounded(torch.cat(scores["frozen_psnr"]).clamp(max=60).mean(0)),
+        autoencoder_psnr=round(torch.cat(scores["autoencoder"]).mean().item(), 2),
+    )
+
+
+@torch.inference_mode()
+def _animate(
+    checkpoint: Checkpoint, items: list[CaptionedClip], truth: Tensor, config: GenerateConfig, seeds: list[int]
+) -> tuple[Tensor, Tensor]:
+    """Generated clips, and the true ones through the autoencoder alone."""
+    autoencoder, text_encoder, preset = checkpoint.autoencoder, checkpoint.text_encoder, checkpoint.preset
+    assert autoencoder is not None and text_encoder is not None
+    latents = autoencoder.encode_clip(truth)
+
+    def conditions(texts: list[str]) -> Conditions:
+        tokens, pooled = text_encoder.encode(texts)
+        return Conditions(text=tokens, pooled_text=pooled, image_latent=latents[:, :, :1])
+
+    made = sample(
+        Denoiser(checkpoint.unet, Schedule(preset.schedule), preset.prediction),
+        conditions([item.caption for item in items]),
+        conditions([""] * len(items)),
+        tuple(latents.shape),
+        config.sampling(preset),
+        seeds=seeds,
+    )
+    return autoencoder.decode_clip(made).clamp(-1, 1), autoencoder.decode_clip(latents).clamp(-1, 1)
+
+
+def _frame_psnr(a: Tensor, b: Tensor) -> Tensor:
+    """PSNR of clips `b c t h w`, `b t`."""
+    return psnr(a.transpose(1, 2), b.transpose(1, 2))
+
+
+def _rounded(values: Tensor) -> list[float]:
+    return [round(value, 2) for value in values.tolist()]

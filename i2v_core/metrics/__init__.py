@@ -1,0 +1,1 @@
+"""Measures of generated clips: pure functions of tensors, none of them learned here."""

@@ -1,0 +1,224 @@
+"""Spatial and temporal transformers of the video U-Net (LVDM names), with dual cross-attention.
+
+DynamiCrafter (arXiv:2310.12190), section 3.1, equation 4: text and image tokens are two streams with one query.
+"""
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+AttentionFunction = Callable[..., Tensor]
+ImageGate = Literal["none", "fixed", "learned"]
+
+# CUDA's fused kernels launch one block per batch entry and refuse more than 65535; the host uses the same limit.
+MAX_ATTENTION_BATCH = 2**15
+
+
+def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **_: Any) -> Tensor:
+    """Multi-head attention over `b n (heads d)` tensors; the default of every transformer here."""
+    q, k, v = (rearrange(x, "b n (h d) -> b h n d", h=heads) for x in (q, k, v))
+    if q.shape[0] <= MAX_ATTENTION_BATCH:
+        out = F.scaled_dot_product_attention(q, k, v)
+    else:
+        parts = zip(*(x.split(MAX_ATTENTION_BATCH) for x in (q, k, v)), strict=True)
+        out = torch.cat([F.scaled_dot_product_attention(*part) for part in parts])
+    return rearrange(out, "b h n d -> b n (h d)")
+
+
+class RelativePosition(nn.Module):
+    """A learned vector for each clipped distance between two frames (VideoCrafter 1)."""
+
+    def __init__(self, features: int, max_distance: int, **factory: Any) -> None:
+        super().__init__()
+        self.max_distance = max_distance
+        self.embeddings_table = nn.Parameter(torch.empty(2 * max_distance + 1, features, **factory))
+
+    def forward(self, frames: int, like: Tensor) -> Tensor:
+        """Vectors for every (query frame, key frame), `t t d`, on the device and in the dtype of `like`."""
+        index = torch.arange(frames, device=like.device)
+        distance = (index[None, :] - index[:, None]).clamp(-self.max_distance, self.max_distance)
+        return self.embeddings_table.to(like)[distance + self.max_distance]
+
+
+class Attention(nn.Module):
+    """Query, key and value projections around an injected attention function; subclasses add their streams."""
+
+    def __init__(
+        self, features: int, context_features: int, heads: int, head_dim: int, operations: Any, **factory: Any
+    ) -> None:
+        super().__init__()
+        inner = heads * head_dim
+        self.heads = heads
+        self.to_q = operations.Linear(features, inner, bias=False, **factory)
+        self.to_k = operations.Linear(context_features, inner, bias=False, **factory)
+        self.to_v = operations.Linear(context_features, inner, bias=False, **factory)
+        self.to_out = nn.Sequential(operations.Linear(inner, features, **factory))
+
+
+class SelfAttention(Attention):
+    """Every token attends to every token of its own row."""
+
+    def __init__(self, features: int, heads: int, head_dim: int, attention: AttentionFunction, **kw: Any) -> None:
+        super().__init__(features, features, heads, head_dim, **kw)
+        self.attention = attention
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.to_out(self.attention(self.to_q(x), self.to_k(x), self.to_v(x), self.heads))
+
+
+class RelativeSelfAttention(Attention):
+    """Self-attention over frames with relative positions in keys and values (VideoCrafter 1).
+
+    The value term needs the probabilities themselves, so this path is written out; the number of frames is small.
+    """
+
+    def __init__(
+        self, features: int, heads: int, head_dim: int, max_distance: int, operations: Any, **factory: Any
+    ) -> None:
+        super().__init__(features, features, heads, head_dim, operations=operations, **factory)
+        self.relative_position_k = RelativePosition(head_dim, max_distance, **factory)
+        self.relative_position_v = RelativePosition(head_dim, max_distance, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (
+            rearrange(project(x), "b t (h d) -> b h t d", h=self.heads)
+            for project in (self.to_q, self.to_k, self.to_v)
+        )
+        q = q * q.shape[-1] ** -0.5
+        position_k = self.relative_position_k(x.shape[1], q)
+        position_v = self.relative_position_v(x.shape[1], q)
+        logits = q @ k.transpose(-1, -2) + torch.einsum("bhqd,qkd->bhqk", q, position_k)
+        probabilities = logits.softmax(dim=-1)
+        out = probabilities @ v + torch.einsum("bhqk,qkd->bhqd", probabilities, position_v)
+        return self.to_out(rearrange(out, "b h t d -> b t (h d)"))
+
+
+class DualCrossAttention(Attention):
+    """Attend to text tokens and, with the same queries, to image tokens (DynamiCrafter, equation 4).
+
+    The image gate is absent (`none`), one (`fixed`) or `tanh(alpha) + 1` (`learned`).
+    """
+
+    def __init__(
+        self,
+        features: int,
+        context_dim: int,
+        heads: int,
+        head_dim: int,
+        image_gate: ImageGate,
+        attention: AttentionFunction,
+        operations: Any,
+        **factory: Any,
+    ) -> None:
+        super().__init__(features, context_dim, heads, head_dim, operations=operations, **factory)
+        self.attention = attention
+        self.image_gate = image_gate
+        if image_gate != "none":
+            self.to_k_ip = operations.Linear(context_dim, heads * head_dim, bias=False, **factory)
+            self.to_v_ip = operations.Linear(context_dim, heads * head_dim, bias=False, **factory)
+        if image_gate == "learned":
+            self.alpha = nn.Parameter(torch.empty((), **factory))
+
+    def forward(self, x: Tensor, text: Tensor, image_tokens: Tensor | None, frames: int) -> Tensor:
+        """Attend from `(b t) n d` to text `b m d` and image tokens `b t k d` (per frame) or `b k d` (shared)."""
+        q = self.to_q(x)
+        out = self._attend_clip(q, self.to_k(text), self.to_v(text), frames)
+        if image_tokens is not None and self.image_gate != "none":
+            k, v = self.to_k_ip(image_tokens), self.to_v_ip(image_tokens)
+            if image_tokens.ndim == 4:
+                image = self.attention(q, k.flatten(0, 1), v.flatten(0, 1), self.heads)
+            else:
+                image = self._attend_clip(q, k, v, frames)
+            gate = self.alpha.to(image).tanh() + 1 if self.image_gate == "learned" else 1
+            out = out + gate * image
+        return self.to_out(out)
+
+    def _attend_clip(self, q: Tensor, k: Tensor, v: Tensor, frames: int) -> Tensor:
+        # All frames of a clip share these keys: fold the frames into the queries instead of repeating the keys.
+        out = self.attention(rearrange(q, "(b t) n d -> b (t n) d", t=frames), k, v, self.heads)
+        return rearrange(out, "b (t n) d -> (b t) n d", t=frames)
+
+
+class GEGLU(nn.Module):
+    """Linear layer whose first half is gated by the exact GELU of its second half."""
+
+    def __init__(self, in_features: int, out_features: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.proj = operations.Linear(in_features, 2 * out_features, **factory)
+
+    def forward(self, x: Tensor) -> Tensor:
+        value, gate = self.proj(x).chunk(2, dim=-1)
+        return value * F.gelu(gate)
+
+
+class FeedForward(nn.Module):
+    """GEGLU feed-forward of four times the width; `net.1` is the reference's dropout, inert here."""
+
+    def __init__(self, features: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.net = nn.Sequential(
+            GEGLU(features, 4 * features, operations, **factory),
+            nn.Identity(),
+            operations.Linear(4 * features, features, **factory),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.net(x)
+
+
+class TransformerBlock(nn.Module):
+    """Two attentions and a feed-forward, each after a layer norm and added to its input."""
+
+    def __init__(self, features: int, attn1: nn.Module, attn2: nn.Module, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.norm1 = operations.LayerNorm(features, **factory)
+        self.attn1 = attn1
+        self.norm2 = operations.LayerNorm(features, **factory)
+        self.attn2 = attn2
+        self.norm3 = operations.LayerNorm(features, **factory)
+        self.ff = FeedForward(features, operations, **factory)
+
+    def forward(self, x: Tensor, *context: Any) -> Tensor:
+        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn2(self.norm2(x), *context)
+        return x + self.ff(self.norm3(x))
+
+
+class Transformer(nn.Module):
+    """Group norm and linear projections around transformer blocks; subclasses choose the tokens."""
+
+    def __init__(self, channels: int, inner: int, block: TransformerBlock, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.norm = operations.GroupNorm(32, channels, eps=1e-6, **factory)
+        self.proj_in = operations.Linear(channels, inner, **factory)
+        self.transformer_blocks = nn.ModuleList([block])
+        self.proj_out = operations.Linear(inner, channels, **factory)
+
+    def transform(self, tokens: Tensor, *context: Any) -> Tensor:
+        """Project in, run the blocks, project out: `b n c` to `b n c`."""
+        tokens = self.proj_in(tokens)
+        for block in self.transformer_blocks:
+            tokens = block(tokens, *context)
+        return self.proj_out(tokens)
+
+
+class SpatialTransformer(Transformer):
+    """Attention over the positions of each frame, then to text and image tokens."""
+
+    def forward(self, h: Tensor, text: Tensor, image_tokens: Tensor | None, frames: int) -> Tensor:
+        tokens = rearrange(self.norm(h), "bt c h w -> bt (h w) c")
+        tokens = self.transform(tokens, text, image_tokens, frames)
+        return h + rearrange(tokens, "bt (h w) c -> bt c h w", h=h.shape[-2])
+
+
+class TemporalTransformer(Transformer):
+    """Attention over the frames of each position; its group norm sees all frames together."""
+
+    def forward(self, h: Tensor, frames: int) -> Tensor:
+        clip = rearrange(h, "(b t) c h w -> b c t h w", t=frames)
+        tokens = self.transform(rearrange(self.norm(clip), "b c t h w -> (b h w) t c"))
+        return h + rearrange(tokens, "(b h w) t c -> (b t) c h w", h=h.shape[-2], w=h.shape[-1])

@@ -1,0 +1,194 @@
+"""Convolutional image autoencoder in the layout of LDM checkpoints (`first_stage_model`), so that hosts load it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """Widths and depth; the defaults are those of Stable Diffusion's KL autoencoder."""
+
+    channels: int = 128
+    channel_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 2
+    latent_channels: int = 4
+    scale_factor: float = 0.18215  # brings latents to unit standard deviation
+
+    @property
+    def downscale(self) -> int:
+        """Pixels per latent position along each axis."""
+        return 2 ** (len(self.channel_mult) - 1)
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(32, channels, eps=1e-6)
+
+
+def _conv(in_channels: int, out_channels: int) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+
+
+class Residual(nn.Module):
+    """Two convolutions, added to the input."""
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.norm1, self.conv1 = _norm(in_channels), _conv(in_channels, out_channels)
+        self.norm2, self.conv2 = _norm(out_channels), _conv(out_channels, out_channels)
+        same = in_channels == out_channels
+        self.nin_shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv1(F.silu(self.norm1(x)))
+        return self.nin_shortcut(x) + self.conv2(F.silu(self.norm2(h)))
+
+
+class PositionAttention(nn.Module):
+    """Single-head attention over the positions of a picture."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = _norm(channels)
+        self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.norm(x)
+        q, k, v = (rearrange(project(h), "b c h w -> b (h w) c") for project in (self.q, self.k, self.v))
+        h = rearrange(F.scaled_dot_product_attention(q, k, v), "b (h w) c -> b c h w", h=x.shape[-2])
+        return x + self.proj_out(h)
+
+
+class Downsample(nn.Module):
+    """Convolution of stride two with the reference's padding on the right and at the bottom only."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbor doubling, then a convolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv = _conv(channels, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+def _middle(channels: int) -> nn.ModuleDict:
+    return nn.ModuleDict(
+        {
+            "block_1": Residual(channels, channels),
+            "attn_1": PositionAttention(channels),
+            "block_2": Residual(channels, channels),
+        }
+    )
+
+
+class Encoder(nn.Module):
+    """Pixels to the mean and log-variance of the latent."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        width = channels = config.channels
+        self.conv_in = _conv(3, width)
+        self.down = nn.ModuleList()
+        for level, mult in enumerate(config.channel_mult):
+            blocks = nn.ModuleList()
+            for _ in range(config.num_res_blocks):
+                blocks.append(Residual(channels, width * mult))
+                channels = width * mult
+            stage = nn.ModuleDict({"block": blocks})
+            if level < len(config.channel_mult) - 1:
+                stage["downsample"] = Downsample(channels)
+            self.down.append(stage)
+        self.mid = _middle(channels)
+        self.norm_out = _norm(channels)
+        self.conv_out = _conv(channels, 2 * config.latent_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.conv_in(x)
+        for stage in self.down:
+            for block in stage["block"]:
+                h = block(h)
+            if "downsample" in stage:
+                h = stage["downsample"](h)
+        for layer in self.mid.values():
+            h = layer(h)
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
+class Decoder(nn.Module):
+    """Latent to pixels; `up` is numbered from fine to coarse, as in the checkpoints."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        width, channels = config.channels, config.channels * config.channel_mult[-1]
+        self.conv_in = _conv(config.latent_channels, channels)
+        self.mid = _middle(channels)
+        stages = []
+        for level, mult in reversed(list(enumerate(config.channel_mult))):
+            blocks = nn.ModuleList()
+            for _ in range(config.num_res_blocks + 1):
+                blocks.append(Residual(channels, width * mult))
+                channels = width * mult
+            stage = nn.ModuleDict({"block": blocks})
+            if level:
+                stage["upsample"] = Upsample(channels)
+            stages.insert(0, stage)
+        self.up = nn.ModuleList(stages)
+        self.norm_out = _norm(channels)
+        self.conv_out = _conv(channels, 3)
+
+    def forward(self, z: Tensor) -> Tensor:
+        h = self.conv_in(z)
+        for layer in self.mid.values():
+            h = layer(h)
+        for stage in reversed(self.up):
+            for block in stage["block"]:
+                h = block(h)
+            if "upsample" in stage:
+                h = stage["upsample"](h)
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
+class Autoencoder(nn.Module):
+    """Encode pictures to scaled latents and back; the latent is the mean of the posterior, never a sample."""
+
+    def __init__(self, config: AutoencoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder, self.decoder = Encoder(config), Decoder(config)
+        self.quant_conv = nn.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
+        self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
+
+    def encode(self, pixels: Tensor) -> Tensor:
+        """Pixels `b 3 h w` in [-1, 1] to latents `b c h/f w/f` of unit scale."""
+        mean, _ = self.quant_conv(self.encoder(pixels)).chunk(2, dim=1)
+        return mean * self.config.scale_factor
+
+    def decode(self, latents: Tensor) -> Tensor:
+        """Latents `b c h w` of unit scale to pixels `b 3 h*f w*f`, about [-1, 1]."""
+        return self.decoder(self.post_quant_conv(latents / self.config.scale_factor))
+
+    def encode_clip(self, clip: Tensor) -> Tensor:
+        """Encode `b 3 t h w` frame by frame to `b c t h/f w/f`."""
+        return _per_frame(self.encode, clip)
+
+    def decode_clip(self, latents: Tensor) -> Tensor:
+        """Decode `b c t h w` frame by frame to `b 3 t h*f w*f`."""
+        return _per_frame(self.decode, latents)
+
+
+def _per_frame(function: Callable[[Tensor], Tensor], clip: Tensor) -> Tensor:
+    frames = function(rearrange(clip, "b c t h w -> (b t) c h w"))
+    return rearrange(frames, "(b t) c h w -> b c t h w", b=clip.shape[0])

@@ -1,0 +1,100 @@
+"""Residual, down- and up-sampling blocks of the video U-Net (LDM and LVDM names)."""
+
+from typing import Any
+
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class TemporalConvolution(nn.Module):
+    """Four convolutions over the frames, added to their input; group norms see all frames together."""
+
+    def __init__(self, channels: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+
+        def convolution() -> nn.Module:
+            return operations.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0), **factory)
+
+        def norm() -> nn.Module:
+            return operations.GroupNorm(32, channels, **factory)
+
+        # Index 2 of the later stages is the reference's dropout, inert here; it keeps the checkpoint's numbering.
+        self.conv1 = nn.Sequential(norm(), nn.SiLU(), convolution())
+        self.conv2 = nn.Sequential(norm(), nn.SiLU(), nn.Identity(), convolution())
+        self.conv3 = nn.Sequential(norm(), nn.SiLU(), nn.Identity(), convolution())
+        self.conv4 = nn.Sequential(norm(), nn.SiLU(), nn.Identity(), convolution())
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """`b c t h w` to `b c t h w`."""
+        return clip + self.conv4(self.conv3(self.conv2(self.conv1(clip))))
+
+
+class ResBlock(nn.Module):
+    """Two convolutions with the time embedding between them, then the temporal convolution if there is one."""
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        embedding_features: int,
+        temporal_convolution: bool,
+        operations: Any,
+        **factory: Any,
+    ) -> None:
+        super().__init__()
+        self.in_layers = nn.Sequential(
+            operations.GroupNorm(32, in_channels, **factory),
+            nn.SiLU(),
+            operations.Conv2d(in_channels, out_channels, 3, padding=1, **factory),
+        )
+        self.emb_layers = nn.Sequential(
+            nn.SiLU(), operations.Linear(embedding_features, out_channels, **factory)
+        )
+        self.out_layers = nn.Sequential(
+            operations.GroupNorm(32, out_channels, **factory),
+            nn.SiLU(),
+            nn.Identity(),
+            operations.Conv2d(out_channels, out_channels, 3, padding=1, **factory),
+        )
+        same = in_channels == out_channels
+        self.skip_connection = (
+            nn.Identity() if same else operations.Conv2d(in_channels, out_channels, 1, **factory)
+        )
+        # The misspelled name is the checkpoints' own.
+        self.temopral_conv = (
+            TemporalConvolution(out_channels, operations, **factory) if temporal_convolution else None
+        )
+
+    def forward(self, h: Tensor, embedding: Tensor, frames: int) -> Tensor:
+        """`(b t) c h w` with an embedding `b e` of each clip."""
+        residual = self.in_layers(h)
+        shift = self.emb_layers(embedding)[:, None, :, None, None]
+        residual = rearrange(rearrange(residual, "(b t) c h w -> b t c h w", t=frames) + shift, "b t c h w -> (b t) c h w")
+        h = self.skip_connection(h) + self.out_layers(residual)
+        if self.temopral_conv is None:
+            return h
+        clip = self.temopral_conv(rearrange(h, "(b t) c h w -> b c t h w", t=frames))
+        return rearrange(clip, "b c t h w -> (b t) c h w")
+
+
+class Downsample(nn.Module):
+    """Convolution of stride two."""
+
+    def __init__(self, channels: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.op = operations.Conv2d(channels, channels, 3, stride=2, padding=1, **factory)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.op(h)
+
+
+class Upsample(nn.Module):
+    """Nearest-neighbor enlargement to the size of the skip that comes next, then a convolution."""
+
+    def __init__(self, channels: int, operations: Any, **factory: Any) -> None:
+        super().__init__()
+        self.conv = operations.Conv2d(channels, channels, 3, padding=1, **factory)
+
+    def forward(self, h: Tensor, size: tuple[int, int]) -> Tensor:
+        return self.conv(F.interpolate(h, size=size, mode="nearest"))

@@ -1,0 +1,358 @@
+"""The video U-Net of the LVDM family, with image models as its case without temporal layers.
+
+One graph serves SD 1.5 / 2.1, VideoCrafter, DynamiCrafter (arXiv:2310.12190), ToonCrafter, ModelScope T2V and our own
+models; `VideoUNetConfig` holds all that differs between them. Parameter names are those of the LVDM checkpoints.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .attention import (
+    AttentionFunction,
+    DualCrossAttention,
+    ImageGate,
+    RelativeSelfAttention,
+    SelfAttention,
+    SpatialTransformer,
+    TemporalTransformer,
+    TransformerBlock,
+    scaled_dot_product_attention,
+)
+from .blocks import Downsample, ResBlock, Upsample
+from .embeddings import embedding_mlp, sinusoidal_embedding
+from .image_projection import resample_image_tokens
+
+INIT_ATTENTION_HEADS = 8  # wired into every LVDM checkpoint, whatever its width
+
+
+@dataclass(frozen=True)
+class VideoUNetConfig:
+    """What distinguishes the checkpoints that share this graph; the defaults are ModelScope T2V's."""
+
+    in_channels: int = 4
+    out_channels: int = 4
+    model_channels: int = 320
+    channel_mult: tuple[int, ...] = (1, 2, 4, 4)
+    num_res_blocks: int = 2
+    attention_levels: tuple[int, ...] = (0, 1, 2)
+    num_heads: int | None = None  # SD 1.5: 8; otherwise heads have `head_dim` features
+    head_dim: int = 64
+    context_dim: int = 1024
+    temporal_convolution: bool = True
+    temporal_attention: bool = True
+    init_attention: bool = True
+    relative_position: int | None = None  # largest distance; VideoCrafter 1: 16
+    image_gate: ImageGate = "none"
+    image_token_layout: Literal["per_frame", "shared"] = "per_frame"
+    fps_embedding: bool = False
+    default_fps: int = 24
+    pooled_text_dim: int | None = None  # our own models only
+
+    @property
+    def embedding_features(self) -> int:
+        return 4 * self.model_channels
+
+    def heads(self, channels: int) -> tuple[int, int]:
+        """Number and width of the attention heads at `channels` channels."""
+        count = self.num_heads or max(1, channels // self.head_dim)
+        return count, channels // count
+
+
+@dataclass(frozen=True)
+class BlockAddress:
+    """Where a block lies: `input` 0.., `middle` 0, `output` 0.., as in the checkpoint's names."""
+
+    part: Literal["input", "middle", "output"]
+    index: int
+
+
+@dataclass(frozen=True)
+class Residuals:
+    """What a side network adds, `b c t h w` each: to the skips in the order of the input blocks, and to the middle."""
+
+    skips: tuple[Tensor | None, ...] = ()
+    middle: Tensor | None = None
+
+
+AfterBlock = Callable[[Tensor, BlockAddress], Tensor]
+
+
+@dataclass(frozen=True)
+class LayerInputs:
+    """What every layer may read besides the features `(b t) c h w`."""
+
+    embedding: Tensor  # b e
+    text: Tensor  # b n d
+    image_tokens: Tensor | None  # b t k d or b k d
+    frames: int
+    size: tuple[int, int] = (0, 0)  # where an upsampling goes
+
+
+class Block(nn.ModuleList):
+    """Layers in sequence; each is given the inputs of its kind."""
+
+    def forward(self, h: Tensor, inputs: LayerInputs) -> Tensor:
+        for layer in self:
+            if isinstance(layer, ResBlock):
+                h = layer(h, inputs.embedding, inputs.frames)
+            elif isinstance(layer, SpatialTransformer):
+                h = layer(h, inputs.text, inputs.image_tokens, inputs.frames)
+            elif isinstance(layer, TemporalTransformer):
+                h = layer(h, inputs.frames)
+            elif isinstance(layer, Upsample):
+                h = layer(h, inputs.size)
+            else:
+                h = layer(h)
+        return h
+
+
+class VideoUNet(nn.Module):
+    """Predict noise, velocity or the clean clip from a noised one.
+
+    Args:
+        config: which member of the family.
+        operations: namespace of layer classes; the host passes its own, which cast and offload weights.
+        attention: `(q, k, v, heads) -> out` over `b n (heads d)`.
+        device, dtype: of the parameters.
+    """
+
+    def __init__(
+        self,
+        config: VideoUNetConfig,
+        *,
+        operations: Any = nn,
+        attention: AttentionFunction = scaled_dot_product_attention,
+        device: torch.device | str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.dtype = dtype or torch.float32
+        self.gradient_checkpointing = False
+        layers = LayerFactory(config, operations, attention, {"device": device, "dtype": dtype})
+        width, features = config.model_channels, config.embedding_features
+
+        self.time_embed = layers.mlp(width, features)
+        if config.fps_embedding:
+            self.fps_embedding = layers.mlp(width, features)
+        if config.pooled_text_dim is not None:
+            self.label_emb = nn.Sequential(layers.mlp(config.pooled_text_dim, features))
+
+        self.input_blocks = nn.ModuleList([Block([layers.convolution(config.in_channels, width)])])
+        if config.init_attention:
+            self.init_attn = Block([layers.init_attention(width)])
+        skips, channels, last = [width], width, len(config.channel_mult) - 1
+        for level, mult in enumerate(config.channel_mult):
+            for _ in range(config.num_res_blocks):
+                self.input_blocks.append(Block(layers.level(level, channels, mult * width)))
+                channels = mult * width
+                skips.append(channels)
+            if level != last:
+                self.input_blocks.append(Block([layers.downsample(channels)]))
+                skips.append(channels)
+
+        self.middle_block = Block(layers.middle(channels))
+
+        self.output_blocks = nn.ModuleList()
+        for level, mult in reversed(list(enumerate(config.channel_mult))):
+            for i in range(config.num_res_blocks + 1):
+                block = layers.level(level, channels + skips.pop(), mult * width)
+                channels = mult * width
+                if level and i == config.num_res_blocks:
+                    block.append(layers.upsample(channels))
+                self.output_blocks.append(Block(block))
+
+        self.out = layers.output(channels)
+
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        text: Tensor,
+        *,
+        image_tokens: Tensor | None = None,
+        fps: Tensor | None = None,
+        pooled_text: Tensor | None = None,
+        residuals: Residuals | None = None,
+        after_block: AfterBlock | None = None,
+    ) -> Tensor:
+        """Run the network once.
+
+        Args:
+            x: noised latents, with the given image's latent on further channels if the model has them, `b c t h w`.
+            timesteps: in [0, 1000), `b`.
+            text: `b n d`.
+            image_tokens: for every frame `b t k d`, or shared by all `b k d`; another number of frames than the
+                clip's is resampled linearly over time.
+            fps: frames per second or frame stride, as the checkpoint means it, `b`; None takes the default.
+            pooled_text: `b d`, for models that have it.
+            residuals: added to the skips and after the middle block.
+            after_block: called with every block's output `b c t h w` and its address; returns what replaces it.
+
+        Returns:
+            The prediction, `b c t h w`.
+        """
+        frames = x.shape[2]
+        if image_tokens is not None and image_tokens.ndim == 4:
+            image_tokens = resample_image_tokens(image_tokens, frames)
+        inputs = LayerInputs(self._embed(timesteps, fps, pooled_text, x), text, image_tokens, frames)
+        added = residuals or Residuals()
+
+        h = rearrange(x, "b c t h w -> (b t) c h w")
+        skips = []
+        for i, block in enumerate(self.input_blocks):
+            h = self._run(block, h, inputs)
+            if i == 0 and self.config.init_attention:
+                h = self._run(self.init_attn, h, inputs)
+            h = _call_after(after_block, h, BlockAddress("input", i), frames)
+            skips.append(_add(h, added.skips[i] if i < len(added.skips) else None))
+
+        h = self._run(self.middle_block, h, inputs)
+        h = _add(_call_after(after_block, h, BlockAddress("middle", 0), frames), added.middle)
+
+        for i, block in enumerate(self.output_blocks):
+            h = torch.cat([h, skips.pop()], dim=1)
+            size = skips[-1].shape[-2:] if skips else h.shape[-2:]
+            h = self._run(block, h, LayerInputs(inputs.embedding, text, image_tokens, frames, tuple(size)))
+            h = _call_after(after_block, h, BlockAddress("output", i), frames)
+        return rearrange(self.out(h), "(b t) c h w -> b c t h w", t=frames)
+
+    def _embed(self, timesteps: Tensor, fps: Tensor | None, pooled_text: Tensor | None, x: Tensor) -> Tensor:
+        width = self.config.model_channels
+        embedding = self.time_embed(sinusoidal_embedding(timesteps, width).to(x.dtype))
+        if self.config.fps_embedding:
+            if fps is None:
+                fps = torch.full_like(timesteps, self.config.default_fps)
+            embedding = embedding + self.fps_embedding(sinusoidal_embedding(fps, width).to(x.dtype))
+        if self.config.pooled_text_dim is not None:
+            if pooled_text is None:
+                raise ValueError("this model needs pooled_text, `b d`, besides the text tokens; got None")
+            embedding = embedding + self.label_emb(pooled_text)
+        return embedding
+
+    def _run(self, block: nn.Module, h: Tensor, inputs: LayerInputs) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, h, inputs, use_reentrant=False)
+        return block(h, inputs)
+
+
+def _add(h: Tensor, residual: Tensor | None) -> Tensor:
+    return h if residual is None else h + rearrange(residual, "b c t h w -> (b t) c h w")
+
+
+def _call_after(after_block: AfterBlock | None, h: Tensor, address: BlockAddress, frames: int) -> Tensor:
+    if after_block is None:
+        return h
+    h = after_block(rearrange(h, "(b t) c h w -> b c t h w", t=frames), address)
+    return rearrange(h, "b c t h w -> (b t) c h w")
+
+
+@dataclass(frozen=True)
+class LayerFactory:
+    """Make the layers that one configuration asks for."""
+
+    config: VideoUNetConfig
+    operations: Any
+    attention: AttentionFunction
+    factory: dict[str, Any]
+
+    @property
+    def _kw(self) -> dict[str, Any]:
+        return {"operations": self.operations, **self.factory}
+
+    def mlp(self, in_features: int, out_features: int) -> nn.Sequential:
+        return embedding_mlp(in_features, out_features, **self._kw)
+
+    def convolution(self, in_channels: int, out_channels: int) -> nn.Module:
+        return self.operations.Conv2d(in_channels, out_channels, 3, padding=1, **self.factory)
+
+    def downsample(self, channels: int) -> Downsample:
+        return Downsample(channels, **self._kw)
+
+    def upsample(self, channels: int) -> Upsample:
+        return Upsample(channels, **self._kw)
+
+    def output(self, channels: int) -> nn.Sequential:
+        norm = self.operations.GroupNorm(32, channels, **self.factory)
+        return nn.Sequential(norm, nn.SiLU(), self.convolution(channels, self.config.out_channels))
+
+    def level(self, level: int, in_channels: int, channels: int) -> list[nn.Module]:
+        """A residual block, followed by attention where the level has it."""
+        attention = list(self._transformers(channels)) if level in self.config.attention_levels else []
+        return [self._residual(in_channels, channels), *attention]
+
+    def middle(self, channels: int) -> list[nn.Module]:
+        return [
+            self._residual(channels, channels),
+            *self._transformers(channels),
+            self._residual(channels, channels),
+        ]
+
+    def init_attention(self, channels: int) -> TemporalTransformer:
+        return self._temporal(channels, INIT_ATTENTION_HEADS, self.config.head_dim)
+
+    def _residual(self, in_channels: int, channels: int) -> ResBlock:
+        config = self.config
+        return ResBlock(
+            in_channels, channels, config.embedding_features, config.temporal_convolution, **self._kw
+        )
+
+    def _transformers(self, channels: int) -> Iterator[nn.Module]:
+        heads = self.config.heads(channels)
+        yield self._spatial(channels, *heads)
+        if self.config.temporal_attention:
+            yield self._temporal(channels, *heads)
+
+    def _spatial(self, channels: int, heads: int, head_dim: int) -> SpatialTransformer:
+        config, shared = self.config, {"attention": self.attention, **self._kw}
+        attn1 = SelfAttention(channels, heads, head_dim, **shared)
+        attn2 = DualCrossAttention(channels, config.context_dim, heads, head_dim, config.image_gate, **shared)
+        block = TransformerBlock(channels, attn1, attn2, **self._kw)
+        return SpatialTransformer(channels, channels, block, **self._kw)
+
+    def _temporal(self, channels: int, heads: int, head_dim: int) -> TemporalTransformer:
+        inner = heads * head_dim
+        block = TransformerBlock(
+            inner,
+            self._frame_attention(inner, heads, head_dim),
+            self._frame_attention(inner, heads, head_dim),
+            **self._kw,
+        )
+        return TemporalTransformer(channels, inner, block, **self._kw)
+
+    def _frame_attention(self, inner: int, heads: int, head_dim: int) -> nn.Module:
+        if self.config.relative_position is not None:
+            return RelativeSelfAttention(inner, heads, head_dim, self.config.relative_position, **self._kw)
+        return SelfAttention(inner, heads, head_dim, attention=self.attention, **self._kw)
+
+
+def initialize_video_unet(unet: VideoUNet) -> None:
+    """Prepare a new network for training: what each block adds starts at zero, learned gates at one.
+
+    Only for networks built with `torch.nn` and trained from scratch; loading never needs it.
+    """
+    for module in unet.modules():
+        if isinstance(module, ResBlock):
+            nn.init.zeros_(module.out_layers[-1].weight)
+            nn.init.zeros_(module.out_layers[-1].bias)
+            if module.temopral_conv is not None:
+                nn.init.zeros_(module.temopral_conv.conv4[-1].weight)
+                nn.init.zeros_(module.temopral_conv.conv4[-1].bias)
+        elif isinstance(module, (SpatialTransformer, TemporalTransformer)):
+            nn.init.zeros_(module.proj_out.weight)
+            nn.init.zeros_(module.proj_out.bias)
+        elif isinstance(module, RelativeSelfAttention):
+            nn.init.normal_(module.relative_position_k.embeddings_table, std=0.02)
+            nn.init.normal_(module.relative_position_v.embeddings_table, std=0.02)
+        elif isinstance(module, DualCrossAttention) and module.image_gate == "learned":
+            nn.init.zeros_(module.alpha)
+    for layer in (unet.out[-1], getattr(unet, "fps_embedding", [None])[-1]):
+        if layer is not None:
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)

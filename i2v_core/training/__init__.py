@@ -1,0 +1,1 @@
+"""Training: configuration, data, losses and the loop; the same for every method."""

@@ -1,0 +1,141 @@
+"""Recipes: a complete small image-to-video model from one configuration file, trained from nothing."""
+
+import hashlib
+import json
+import logging
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ..build import build_text_encoder, build_unet
+from ..files import StrPath, atomic_path
+from ..model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig, fit_patches
+from ..model.text_encoder import TextEncoderConfig, initialize_text_encoder
+from ..model.video_unet import VideoUNetConfig, initialize_video_unet
+from ..diffusion.schedule import Schedule
+from ..presets import PRESETS, Preset
+from ..weights import Checkpoint, save_checkpoint
+from ..weights.configs import decode_config
+from .loop import TrainConfig, Trainer
+from .moving_crops import MovingCrops, MovingCropsConfig, photograph_path
+from .patch_autoencoder import RefineTask
+from .video_base import VideoTask
+
+logger = logging.getLogger("i2v_core.training")
+
+OnStep = Callable[[str, int, int, float], None]
+FIT_PICTURES = 3000
+FIT_OFFSET = 10_000_000  # pictures for the fit, clips for training and clips for tests have different numbers
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Data, networks and the two trainings: first the autoencoder's cleaning network, then the video model."""
+
+    train: TrainConfig
+    refine: TrainConfig
+    unet: VideoUNetConfig
+    data: MovingCropsConfig = field(default_factory=MovingCropsConfig)
+    autoencoder: PatchAutoencoderConfig = field(default_factory=PatchAutoencoderConfig)
+    text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
+    preset: Preset = field(default_factory=lambda: PRESETS["demo"])
+
+
+def read_recipe(path: StrPath) -> Recipe:
+    """Read a recipe from JSON; an unknown or missing entry is an error that names it."""
+    return decode_config(Recipe, json.loads(Path(path).read_text(encoding="utf-8")))
+
+
+def data_fingerprint(config: MovingCropsConfig) -> str:
+    """SHA-256 of the photographs' bytes and the configuration of the clips."""
+    digest = hashlib.sha256(json.dumps(asdict(config)).encode())
+    for name in config.photographs:
+        digest.update(photograph_path(name).read_bytes())
+    return digest.hexdigest()
+
+
+def run_recipe(recipe: Recipe, on_step: OnStep | None = None) -> Path:
+    """Train all parts, going on where an earlier run was interrupted; return the checkpoint."""
+    data = MovingCrops(recipe.data)
+    folder = Path(recipe.train.output_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    autoencoder = fitted_autoencoder(recipe, data, folder / "patches.safetensors").to(recipe.train.device)
+    text_encoder, unet = new_networks(recipe)
+
+    def write(modules: nn.ModuleDict, path: Path, metadata: dict[str, str]) -> None:
+        checkpoint = Checkpoint(
+            unet=modules["unet"],  # type: ignore[arg-type]
+            image_projection=None,
+            autoencoder=autoencoder,
+            text_encoder=modules["text_encoder"],  # type: ignore[arg-type]
+            preset=recipe.preset,
+            dialect="i2v",
+            metadata={},
+        )
+        fingerprint = {"i2v.dataset_fingerprint": data_fingerprint(recipe.data)}
+        save_checkpoint(path, checkpoint, metadata=metadata | fingerprint, dtype=torch.float16)
+
+    refine = RefineTask(nn.ModuleDict({"refine": autoencoder.refine}), autoencoder, data, save_modules)
+    refiner = Trainer(refine, recipe.refine)
+    refiner.resume()
+    autoencoder.refine.load_state_dict(_weights(refiner.run(_report(on_step, "autoencoder", recipe.refine)), "refine."))
+    autoencoder.requires_grad_(False)
+
+    task = VideoTask(
+        nn.ModuleDict({"unet": unet, "text_encoder": text_encoder}),
+        autoencoder,
+        data,
+        Schedule(recipe.preset.schedule),
+        recipe.preset.prediction,
+        write,
+    )
+    trainer = Trainer(task, recipe.train)
+    if trainer.resume():
+        logger.info("going on from step %d", trainer.step)
+    return trainer.run(_report(on_step, "video", recipe.train))
+
+
+def new_networks(recipe: Recipe) -> tuple[nn.Module, nn.Module]:
+    """Text encoder and U-Net with the recipe's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.train.seed)
+        unet, text_encoder = build_unet(recipe.unet), build_text_encoder(recipe.text_encoder)
+        initialize_video_unet(unet)
+        initialize_text_encoder(text_encoder)
+    return text_encoder, unet
+
+
+def fitted_autoencoder(recipe: Recipe, data: MovingCrops, path: Path) -> PatchAutoencoder:
+    """The autoencoder fitted to the data's pictures; kept in `path`, because a resumed run needs the same latents."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.train.seed)
+        autoencoder = PatchAutoencoder(recipe.autoencoder)
+    if path.exists():
+        autoencoder.load_state_dict(load_file(path))
+        return autoencoder
+    still = MovingCrops(replace(data.config, frames=1))
+    pictures = [still.clip(FIT_OFFSET + i).pixels[:, 0] for i in range(FIT_PICTURES)]
+    fit_patches(autoencoder, torch.stack(pictures))
+    with atomic_path(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in autoencoder.state_dict().items()}, temporary)
+    return autoencoder
+
+
+def save_modules(modules: nn.ModuleDict, path: Path, metadata: dict[str, str]) -> None:
+    """Write the parameters as they are named, as safetensors."""
+    with atomic_path(path) as temporary:
+        save_file({name: tensor.contiguous() for name, tensor in modules.state_dict().items()}, temporary, metadata)
+
+
+def _weights(path: Path, prefix: str) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in load_file(path).items()}
+
+
+def _report(on_step: OnStep | None, part: str, config: TrainConfig) -> Callable[[int, float], None] | None:
+    if on_step is None:
+        return None
+    return lambda step, loss: on_step(part, step, config.max_train_steps, loss)

@@ -1,0 +1,258 @@
+"""Reading video files, frame by frame exactly.
+
+A frame is addressed by its presentation time stamp (pts), never by an average rate: on files with a variable
+frame rate the average finds the wrong frames.
+"""
+
+import math
+import os
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import torch
+from av.codec.context import ThreadType
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+from torch import Tensor
+
+from ..files import StrPath
+from .color import to_rgb_array
+from .frames import FitMode, fit_image
+
+
+@dataclass(frozen=True)
+class FrameIndex:
+    """Where the frames of a file lie: `pts` of all frames and of the keyframes (ascending, in units of
+    `time_base` seconds), the average `fps`, and the `duration` in seconds to the end of the last frame."""
+
+    pts: tuple[int, ...]
+    keyframes: tuple[int, ...]
+    time_base: Fraction
+    fps: Fraction
+    duration: Fraction
+
+    def __len__(self) -> int:
+        return len(self.pts)
+
+    def time(self, frame: int) -> Fraction:
+        """Return when a frame appears, in seconds after the first one."""
+        return (self.pts[frame] - self.pts[0]) * self.time_base
+
+    def at(self, time: Fraction) -> int:
+        """Return the frame on display at a time in seconds after the first one."""
+        # Containers round stamps to ticks (Matroska: 1 ms): one may lie half a tick after its true time.
+        slack = min(self.time_base / 2, Fraction(1, 1000)) + Fraction(1, 1_000_000)
+        return max(bisect_right(self.pts, self.pts[0] + (time + slack) / self.time_base) - 1, 0)
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Decoded frames: pictures `t h w c` in RGB uint8 (a quarter of float32's memory; `frames_to_clip` makes
+    what models take), frames per second, and the time of each in seconds after the file's first frame."""
+
+    frames: Tensor
+    fps: Fraction
+    times: tuple[float, ...]
+
+
+def as_fps(fps: Fraction | float) -> Fraction:
+    """Return frames per second as a fraction with denominator up to 1001, which holds NTSC rates exactly."""
+    rate = Fraction(fps).limit_denominator(1001) if math.isfinite(fps) else Fraction(0)
+    if rate <= 0:
+        raise ValueError(f"Expected a positive number of frames per second, got {fps}.")
+    return rate
+
+
+def index_frames(path: StrPath) -> FrameIndex:
+    """List the frames of a video file; the usual formats need no decoding for it.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not a readable video, no video stream, or no time stamps.
+    """
+    with _open(path) as (container, stream):
+        listed = [
+            (packet.pts, packet.is_keyframe, packet.duration or 0)
+            for packet in container.demux(stream)
+            if packet.size and not packet.is_discard
+        ]
+        base, average = stream.time_base, stream.average_rate
+        codec = stream.codec_context.name
+    # VP8 has packets that are never shown, old AVI files have packets without stamps: only decoding tells.
+    if codec == "vp8" or any(pts is None for pts, _, _ in listed):
+        with _open(path) as (container, stream):
+            listed = [(frame.pts, frame.key_frame, 0) for frame in container.decode(stream)]
+    durations = {pts: duration for pts, _, duration in listed if pts is not None}
+    if not durations or base is None:
+        raise ValueError(f"'{path}' holds no frames with time stamps. Convert it to mp4 first.")
+    pts = tuple(sorted(durations))
+    keyframes = tuple(sorted({pts for pts, is_keyframe, _ in listed if is_keyframe and pts is not None}))
+    span = (pts[-1] - pts[0]) * base
+    fps = _mean_rate(len(pts) - 1, span, average)
+    return FrameIndex(pts, keyframes or pts[:1], base, fps, span + (durations[pts[-1]] * base or 1 / fps))
+
+
+def read_frames(
+    path: StrPath,
+    indices: Sequence[int],
+    *,
+    index: FrameIndex | None = None,
+    size: tuple[int, int] | None = None,
+    mode: FitMode = "crop",
+    threads: int = 0,
+) -> Clip:
+    """Read exactly these frames, counted from 0 in display order; any order, repetitions allowed.
+
+    Args:
+        indices: frame numbers.
+        index: `index_frames(path)`, to save that pass over the file.
+        size: (height, width) that each frame is fitted to as it is decoded, see `fit_image`.
+        threads: of the decoder; 0 lets it choose, data-loader workers want 1.
+
+    Raises:
+        FileNotFoundError, ValueError: as `index_frames`, a number outside the file, or a damaged frame.
+    """
+    index = index or index_frames(path)
+    if not indices or min(indices) < 0 or max(indices) >= len(index):
+        raise ValueError(f"'{path}' has the frames 0 to {len(index) - 1}, asked for {list(indices)}.")
+    pictures: dict[int, Tensor] = {}
+    for pts, frame in _decode(path, index, [index.pts[i] for i in sorted(set(indices))], threads):
+        picture = torch.from_numpy(to_rgb_array(frame))
+        pictures[pts] = picture if size is None else fit_image(picture, *size, mode)
+    if missing := [i for i in indices if index.pts[i] not in pictures]:
+        raise ValueError(f"Frame {missing[0]} of '{path}' cannot be decoded: copy or convert the file again.")
+    frames = torch.stack([pictures[index.pts[i]] for i in indices])
+    return Clip(frames, index.fps, tuple(float(index.time(i)) for i in indices))
+
+
+def read_video(
+    path: StrPath,
+    *,
+    start: float = 0.0,
+    frames: int | None = None,
+    fps: Fraction | float | None = None,
+    stride: int = 1,
+    size: tuple[int, int] | None = None,
+    mode: FitMode = "crop",
+    index: FrameIndex | None = None,
+    threads: int = 0,
+) -> Clip:
+    """Read a stretch of a video: every `stride`-th frame or, given `fps`, the one on display at each sample.
+
+    Args:
+        start: seconds after the first frame; the frame on display there comes first.
+        frames: how many; None reads to the end.
+        fps: samples per second; above the file's own rate frames repeat. Not together with `stride`.
+        size, mode, index, threads: as `read_frames`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_frames`, or a stretch that is not in the file.
+    """
+    if (frames is not None and frames < 1) or stride < 1 or (fps is not None and stride != 1):
+        raise ValueError(
+            "Expected at least one frame, a stride of at least 1, and either fps or a stride, "
+            f"got frames={frames}, stride={stride}, fps={fps}."
+        )
+    index = index or index_frames(path)
+    if not 0 <= start < index.duration:
+        raise ValueError(
+            f"Expected a start within '{path}', 0 to {float(index.duration):.3f} s, got {start} s."
+        )
+    rate = index.fps / stride if fps is None else as_fps(fps)
+    selected = (
+        _stretch(index, Fraction(start), stride) if fps is None else _sampled(index, Fraction(start), rate)
+    )
+    if frames is not None and len(selected) < frames:
+        raise ValueError(
+            f"'{path}' holds {len(selected)} such frames from {start} s on, asked for {frames}. "
+            "Ask for fewer frames, a smaller stride, a higher fps or an earlier start."
+        )
+    return replace(
+        read_frames(path, selected[:frames], index=index, size=size, mode=mode, threads=threads), fps=rate
+    )
+
+
+def _mean_rate(steps: int, span: Fraction, declared: Fraction | None) -> Fraction:
+    # The declared rate is free of the stamps' rounding, but a mere wish in files with a variable rate.
+    if not span:
+        return declared or Fraction(1)
+    measured = (steps / span).limit_denominator(1001)
+    return declared if declared and abs(declared - measured) < measured / 50 else measured
+
+
+def _stretch(index: FrameIndex, start: Fraction, stride: int) -> Sequence[int]:
+    return range(index.at(start), len(index), stride)
+
+
+def _sampled(index: FrameIndex, start: Fraction, rate: Fraction) -> Sequence[int]:
+    # Rounded, since the end is only known to a tick: a clip of 16 frames keeps 16 when read at its own rate.
+    samples = max(1, round((index.duration - start) * rate))
+    return [index.at(start + i / rate) for i in range(samples)]
+
+
+@contextmanager
+def _open(path: StrPath, threads: int = 0) -> Iterator[tuple[InputContainer, VideoStream]]:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"There is no file '{path}'. Check the path.")
+    try:
+        with av.open(os.fspath(path), "r") as container:
+            # The cover picture of a sound file is a video stream to FFmpeg, but not to us.
+            streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+            if not streams:
+                raise ValueError(
+                    f"'{path}' holds no video stream. Choose a file with pictures, such as an mp4."
+                )
+            streams[0].thread_type, streams[0].thread_count = ThreadType.AUTO, threads
+            yield container, streams[0]
+    except av.FFmpegError as error:
+        raise ValueError(
+            f"'{path}' cannot be read as a video ({error.strerror}). Expected a whole mp4, mov, webm or mkv."
+        ) from error
+
+
+def _decode(
+    path: StrPath, index: FrameIndex, wanted: Sequence[int], threads: int
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Yield the frames with these stamps (ascending), skipping groups of pictures that hold none of them."""
+    with _open(path, threads) as (container, stream):
+        for keyframe, stamps in _runs(index, wanted):
+            found = 0
+            # Some formats cannot seek and some seek too far; then the file is read from its start.
+            with suppress(av.FFmpegError):
+                container.seek(keyframe, stream=stream)
+            for stamped in _scan(container, stream, stamps):
+                found += 1
+                yield stamped
+            if found < len(stamps):
+                with _open(path, threads) as again:
+                    yield from _scan(*again, stamps[found:])
+
+
+def _runs(index: FrameIndex, wanted: Sequence[int]) -> list[tuple[int, list[int]]]:
+    """Cut the stamps into runs that are decoded without a pause, each with the keyframe to start from."""
+    groups = [max(bisect_right(index.keyframes, pts) - 1, 0) for pts in wanted]
+    cuts = [0, *(i for i, (a, b) in enumerate(pairwise(groups), start=1) if b > a + 1), len(wanted)]
+    return [(index.keyframes[groups[first]], list(wanted[first:end])) for first, end in pairwise(cuts)]
+
+
+def _scan(
+    container: InputContainer, stream: VideoStream, wanted: Sequence[int]
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Decode on and yield the frames with these stamps; stop after the last, or at one that does not come."""
+    position = 0
+    for frame in container.decode(stream):
+        if frame.pts is None or frame.pts < wanted[position]:
+            continue
+        if frame.pts > wanted[position]:
+            return
+        yield frame.pts, frame
+        position += 1
+        if position == len(wanted):
+            return

@@ -1,0 +1,16 @@
+"""Weights files: read many dialects, write our own and LVDM's, never execute what a file carries."""
+
+from .checkpoint import Checkpoint, load_checkpoint, read_checkpoint, save_checkpoint
+from .contents import CheckpointContents
+from .files import CheckpointError
+from .recognize import Dialect
+
+__all__ = [
+    "Checkpoint",
+    "CheckpointContents",
+    "CheckpointError",
+    "Dialect",
+    "load_checkpoint",
+    "read_checkpoint",
+    "save_checkpoint",
+]

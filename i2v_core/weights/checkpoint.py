@@ -1,0 +1,218 @@
+"""Checkpoints in and out: one file to networks, and networks to one file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from ..diffusion.schedule import signal_scale
+from ..files import StrPath
+from ..model.autoencoder import Autoencoder
+from ..model.image_projection import ImageProjection
+from ..model.patch_autoencoder import PatchAutoencoder
+from ..model.text_encoder import TextEncoder
+from ..model.video_unet import VideoUNet
+from ..presets import PRESETS, Preset
+from .configs import decode_any, decode_config
+from .contents import PARTS, CheckpointContents, Part, Tensors, below, check_part
+from .files import CheckpointError, TensorFile, read_tensors, write_tensors
+from .foreign import TEXT_TOWERS, VISION_TOWER, linear_projections, read_foreign
+from .recognize import Dialect
+
+FORMAT = "1"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The networks of one weights file, ready to run, and what they were trained on."""
+
+    unet: VideoUNet
+    image_projection: ImageProjection | None
+    autoencoder: Autoencoder | PatchAutoencoder | None
+    text_encoder: TextEncoder | None
+    preset: Preset
+    dialect: Dialect
+    metadata: dict[str, str]
+
+
+def read_checkpoint(path: StrPath, *, preset: str | None = None) -> CheckpointContents:
+    """Read a weights file, or a diffusers folder, of any known dialect, without building its networks.
+
+    Args:
+        preset: name in `PRESETS`, where the weights of another project do not tell theirs: without schedule
+            tables DynamiCrafter 1024 looks like 512, and the interpolation model always does.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: there is no such preset.
+        CheckpointError: the file cannot be used; one sentence says why and what to do.
+    """
+    if preset is not None and preset not in PRESETS:
+        raise ValueError(f"there is no preset '{preset}'; choose one of {', '.join(PRESETS)}")
+    try:
+        file = read_tensors(path)
+        contents = _read_own(file) if "i2v.kind" in file.metadata else read_foreign(file, preset)
+    except CheckpointError as error:
+        raise CheckpointError(f"Cannot load '{Path(path).name}': {error}") from error
+    return contents
+
+
+def load_checkpoint(
+    path: StrPath,
+    *,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype | None = None,
+    preset: str | None = None,
+) -> Checkpoint:
+    """Read a weights file and build its networks, in evaluation mode.
+
+    Args:
+        dtype: of all weights; None means float32, whatever the file has, because it runs everywhere.
+        preset: as in `read_checkpoint`, which also says what is raised.
+    """
+    contents = read_checkpoint(path, preset=preset)
+    networks: dict[str, Any] = {
+        part.name: _network(part, contents, device, dtype or torch.float32) for part in PARTS
+    }
+    return Checkpoint(
+        **networks, preset=contents.preset, dialect=contents.dialect, metadata=dict(contents.metadata or {})
+    )
+
+
+def save_checkpoint(
+    path: StrPath,
+    checkpoint: Checkpoint | CheckpointContents,
+    *,
+    dialect: Literal["i2v", "lvdm"] = "i2v",
+    metadata: Mapping[str, str] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write a checkpoint as safetensors; the file appears complete or not at all.
+
+    Args:
+        dialect: `lvdm` writes projections as convolutions where LVDM and Stable Diffusion 1.5 do, and the
+            rescale table, so that programs for those read the file too.
+        metadata: further entries of the header.
+        dtype: of all weights; None keeps them as they are.
+
+    Raises OSError if the folder or the disk refuses.
+    """
+    contents = _contents(checkpoint) if isinstance(checkpoint, Checkpoint) else checkpoint
+    unet = _lvdm_shapes(contents) if dialect == "lvdm" else contents.unet
+    tensors: Tensors = {}
+    for part in PARTS:
+        found = unet if part.name == "unet" else getattr(contents, part.name)
+        tensors |= {part.prefix + name: tensor for name, tensor in (found or {}).items()}
+    if contents.clip_text is not None:
+        open_clip = any(name.startswith("transformer.resblocks.") for name in contents.clip_text)
+        tensors |= {TEXT_TOWERS[not open_clip] + name: tensor for name, tensor in contents.clip_text.items()}
+    tensors |= {VISION_TOWER + name: tensor for name, tensor in (contents.clip_vision or {}).items()}
+    if dtype is not None:
+        tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()}
+    if dialect == "lvdm" and contents.preset.schedule.rescale_base is not None:
+        tensors["scale_arr"] = signal_scale(contents.preset.schedule).float()
+    write_tensors(path, tensors, _header(contents, dialect, metadata or {}))
+
+
+def _network(
+    part: Part, contents: CheckpointContents, device: torch.device | str, dtype: torch.dtype
+) -> nn.Module | None:
+    config = getattr(contents, f"{part.name}_config")
+    if config is None:
+        return None
+    network = part.build(config, device="meta", dtype=dtype)
+    # Copies, so that nothing holds on to the file, which may be replaced while the network lives.
+    owned = {
+        name: tensor.to(device=device, dtype=dtype, copy=True)
+        for name, tensor in getattr(contents, part.name).items()
+    }
+    network.load_state_dict(owned, assign=True)
+    return network.eval()
+
+
+def _read_own(file: TensorFile) -> CheckpointContents:
+    kind, version = file.metadata["i2v.kind"], file.metadata.get("i2v.format")
+    if kind != "checkpoint":
+        raise CheckpointError(f"it is an adapter of this pack ({kind}); load it with I2V Load Adapter")
+    if version != FORMAT:
+        raise CheckpointError(f"it has format {version} and this version reads {FORMAT}; update this pack")
+    try:
+        configs = json.loads(file.metadata["i2v.config"])
+        preset = decode_config(Preset, configs["preset"])
+    except (KeyError, TypeError, json.JSONDecodeError) as error:
+        raise CheckpointError(f"its header has no valid 'i2v.config' ({error})") from error
+
+    rest, fields = dict(file.tensors), dict[str, Any]()
+    for part in PARTS:
+        values = configs.get(part.name)
+        if values is None:
+            continue
+        config, tensors = decode_any(part.configs, values), below(rest, part.prefix)
+        if part.name == "unet":
+            tensors = linear_projections(tensors)
+        check_part(part, config, tensors)
+        fields |= {part.name: tensors, f"{part.name}_config": config}
+        rest = {name: tensor for name, tensor in rest.items() if not name.startswith(part.prefix)}
+    if "unet" not in fields:
+        raise CheckpointError("its header has no configuration of a U-Net")
+    text = next((found for prefix in TEXT_TOWERS if (found := below(rest, prefix))), None)
+    return CheckpointContents(
+        dialect="lvdm" if file.metadata.get("i2v.dialect") == "lvdm" else "i2v",
+        preset=preset,
+        **fields,
+        clip_text=text,
+        clip_vision=below(rest, VISION_TOWER) or None,
+        metadata=file.metadata,
+    )
+
+
+def _contents(checkpoint: Checkpoint) -> CheckpointContents:
+    fields = dict[str, Any]()
+    for part in PARTS:
+        network = getattr(checkpoint, part.name)
+        if network is not None:
+            fields |= {part.name: network.state_dict(), f"{part.name}_config": network.config}
+    return CheckpointContents(
+        dialect=checkpoint.dialect, preset=checkpoint.preset, **fields, metadata=checkpoint.metadata
+    )
+
+
+def _lvdm_shapes(contents: CheckpointContents) -> Tensors:
+    """LVDM has the first temporal transformer's projections as Conv1d, Stable Diffusion 1.5 all as Conv2d."""
+    prefix, axes = ("", 4) if contents.unet_config.num_heads is not None else ("init_attn.", 3)
+
+    def shaped(name: str, tensor: Tensor) -> Tensor:
+        projection = name.startswith(prefix) and name.endswith((".proj_in.weight", ".proj_out.weight"))
+        return tensor.reshape(*tensor.shape, *[1] * (axes - tensor.ndim)) if projection else tensor
+
+    return {name: shaped(name, tensor) for name, tensor in contents.unet.items()}
+
+
+def _header(contents: CheckpointContents, dialect: str, further: Mapping[str, str]) -> dict[str, str]:
+    """Safetensors metadata; what the file had before stays unless it is said anew."""
+    preset = contents.preset
+    configs = {part.name: getattr(contents, f"{part.name}_config") for part in PARTS}
+    described = {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": "lvdm-video-unet",
+        "modelspec.implementation": "i2v_core",
+        "modelspec.title": preset.name,
+        "modelspec.description": preset.source,
+        "modelspec.license": preset.license,
+        "modelspec.resolution": f"{preset.width}x{preset.height}",
+        "modelspec.prediction_type": {"eps": "epsilon"}.get(preset.prediction, preset.prediction),
+    }
+    identity = {
+        "i2v.kind": "checkpoint",
+        "i2v.format": FORMAT,
+        "i2v.dialect": dialect,
+        "i2v.config": json.dumps(
+            {name: None if config is None else asdict(config) for name, config in configs.items()}
+            | {"preset": asdict(preset)}
+        ),
+    }
+    return described | dict(contents.metadata or {}) | dict(further) | identity

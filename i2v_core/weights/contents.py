@@ -1,0 +1,105 @@
+"""What a checkpoint holds, as tensors with their configurations, before any module is built."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..build import build_autoencoder, build_image_projection, build_text_encoder, build_unet
+from ..model.autoencoder import AutoencoderConfig
+from ..model.image_projection import ImageProjectionConfig
+from ..model.patch_autoencoder import PatchAutoencoderConfig
+from ..model.text_encoder import TextEncoderConfig
+from ..model.video_unet import VideoUNetConfig
+from ..presets import Preset
+from .files import CheckpointError
+from .recognize import Dialect
+from .refusals import list_names
+
+Tensors = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class CheckpointContents:
+    """Everything in one weights file, whatever its dialect.
+
+    Attributes:
+        dialect: whose names and shapes the file had.
+        preset: what the weights do not say.
+        unet: by our (LVDM's) names without prefix, projections Linear-shaped; the other parts by LDM's names.
+        text_encoder: our own small one only.
+        clip_text, clip_vision: towers of full checkpoints, with their own names, for the host's loaders.
+        metadata: text of the file's header.
+    """
+
+    dialect: Dialect
+    preset: Preset
+    unet_config: VideoUNetConfig
+    unet: Tensors
+    image_projection_config: ImageProjectionConfig | None = None
+    image_projection: Tensors | None = None
+    autoencoder_config: AutoencoderConfig | PatchAutoencoderConfig | None = None
+    autoencoder: Tensors | None = None
+    text_encoder_config: TextEncoderConfig | None = None
+    text_encoder: Tensors | None = None
+    clip_text: Tensors | None = None
+    clip_vision: Tensors | None = None
+    metadata: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network of a checkpoint: its field in `CheckpointContents`, its prefix in a file, its builder.
+
+    Its configuration is of one of the types `configs`, told apart by the names of their fields.
+    """
+
+    name: str
+    prefix: str
+    configs: tuple[type[Any], ...]
+    build: Callable[..., nn.Module]
+
+
+UNET = Part("unet", "model.diffusion_model.", (VideoUNetConfig,), build_unet)
+IMAGE_PROJECTION = Part(
+    "image_projection", "image_proj_model.", (ImageProjectionConfig,), build_image_projection
+)
+AUTOENCODER = Part(
+    "autoencoder", "first_stage_model.", (AutoencoderConfig, PatchAutoencoderConfig), build_autoencoder
+)
+TEXT_ENCODER = Part("text_encoder", "cond_stage_model.", (TextEncoderConfig,), build_text_encoder)
+PARTS = (UNET, IMAGE_PROJECTION, AUTOENCODER, TEXT_ENCODER)
+
+
+def below(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:
+    """The tensors under a prefix, without it."""
+    return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def check_part(part: Part, config: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Compare names, shapes and kind of the tensors with the network of this configuration.
+
+    Raises CheckpointError naming the first few missing, unexpected or misshapen tensors, and their number.
+    """
+    label = part.name.replace("_", " ")
+    try:
+        wanted = part.build(config, device="meta").state_dict()
+    except (ValueError, RuntimeError, ZeroDivisionError) as error:
+        raise CheckpointError(f"no {label} can be built as it asks for: {error}") from error
+    problems = []
+    if missing := wanted.keys() - tensors.keys():
+        problems.append(f"{len(missing)} weights are missing: {list_names(missing)}")
+    if unexpected := tensors.keys() - wanted.keys():
+        problems.append(f"{len(unexpected)} weights are unexpected: {list_names(unexpected)}")
+    common = wanted.keys() & tensors.keys()
+    if wrong := sorted(name for name in common if tensors[name].shape != wanted[name].shape):
+        name = wrong[0]
+        problems.append(
+            f"{len(wrong)} weights have another shape, first '{name}': expected {tuple(wanted[name].shape)}, "
+            f"got {tuple(tensors[name].shape)}"
+        )
+    if integers := [name for name in common if not tensors[name].is_floating_point()]:
+        problems.append(f"{len(integers)} weights are no floating-point numbers: {list_names(integers)}")
+    if problems:
+        raise CheckpointError(f"its {label} is not complete and exact: {'; '.join(problems)}")

@@ -1,0 +1,116 @@
+"""Tensor files in and out: safetensors, and PyTorch's own format without ever executing what it carries."""
+
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ..files import StrPath, atomic_path
+
+ZIP_MAGIC, PICKLE_MAGIC, GGUF_MAGIC = b"PK\x03\x04", b"\x80", b"GGUF"
+DEEPSPEED_PREFIX = len("_forward_module.")
+
+
+class CheckpointError(ValueError):
+    """A weights file that cannot be used; the sentence says which, why, and what to do."""
+
+
+@dataclass(frozen=True)
+class TensorFile:
+    """What lay in a file: tensors by name, and the text beside them."""
+
+    tensors: dict[str, Tensor]
+    metadata: dict[str, str]
+
+
+def read_tensors(path: StrPath) -> TensorFile:
+    """Read a file of tensors, or a diffusers folder that holds one; its content decides, not its name.
+
+    Raises:
+        FileNotFoundError: there is no such file or folder.
+        CheckpointError: the file is empty, truncated, no tensor file, or asks to execute code.
+    """
+    file = weights_file(Path(path))
+    with file.open("rb") as stream:
+        head = stream.read(64)
+    if not head:
+        raise CheckpointError("it is empty (0 bytes); download or copy it again")
+    if head.startswith(ZIP_MAGIC) or head.startswith(PICKLE_MAGIC):
+        return TensorFile(_unwrap(_read_pickle(file, mmap=head.startswith(ZIP_MAGIC))), {})
+    if head.startswith(GGUF_MAGIC):
+        raise CheckpointError("it is a GGUF file; only safetensors and PyTorch checkpoints can be read")
+    if head.startswith(b"version https://git-lfs"):
+        raise CheckpointError("it is a Git LFS pointer and not the weights; fetch the file itself")
+    return _read_safetensors(file)
+
+
+def weights_file(path: Path) -> Path:
+    """Find the file to read: the path itself, or the weights file of a diffusers model or pipeline folder."""
+    if path.is_file():
+        return path
+    if not path.exists():
+        raise FileNotFoundError(f"There is no weights file '{path}'; check the path")
+    for folder in (path / "unet", path):
+        for pattern in ("diffusion_pytorch_model*.safetensors", "diffusion_pytorch_model*.bin"):
+            # The shortest name is the full-precision one, without a variant.
+            found = sorted(folder.glob(pattern), key=lambda file: len(file.name))
+            if any("-of-" in file.name for file in found):
+                raise CheckpointError("its weights are split over several files; join them into one first")
+            if found:
+                return found[0]
+    raise CheckpointError("it is a folder without 'diffusion_pytorch_model.safetensors'; choose a file")
+
+
+def write_tensors(path: StrPath, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write safetensors; the file appears complete or not at all.
+
+    Raises OSError if the folder or the disk refuses.
+    """
+    with atomic_path(path) as temporary:
+        try:
+            save_file({key: value.contiguous() for key, value in tensors.items()}, temporary, dict(metadata))
+        except SafetensorError as error:
+            raise OSError(f"Cannot write '{Path(path).name}': {error}. Is the disk full?") from error
+
+
+def _read_safetensors(file: Path) -> TensorFile:
+    try:
+        with safe_open(file, framework="pt") as opened:
+            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118, not a mapping
+            return TensorFile(tensors, opened.metadata() or {})
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"it is truncated, damaged or no weights file at all ({error}); download or copy it again"
+        ) from error
+
+
+def _read_pickle(file: Path, mmap: bool) -> Any:
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            "reading it would execute code that the file carries, or it is damaged; "
+            "only plain tensors are read: convert it to safetensors where you trust it"
+        ) from error
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"it is truncated or damaged ({reason}); download or copy it again") from error
+
+
+def _unwrap(content: Any) -> dict[str, Tensor]:
+    """Find the tensors inside what trainers wrap around them."""
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"it holds a {type(content).__name__} instead of named tensors")
+    if {"optimizer", "average"} <= content.keys():
+        raise CheckpointError("it is the saved state of a training run; load the model exported beside it")
+    if isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    elif isinstance(content.get("module"), Mapping):
+        content = {key[DEEPSPEED_PREFIX:]: value for key, value in content["module"].items()}
+    return {key: value for key, value in content.items() if isinstance(value, Tensor)}

@@ -1,0 +1,119 @@
+"""Checkpoints of other projects, read into our names: LVDM, ModelScope, diffusers and LDM."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from ..presets import PRESETS
+from . import key_maps
+from .contents import AUTOENCODER, IMAGE_PROJECTION, UNET, CheckpointContents, Tensors, below, check_part
+from .files import CheckpointError, TensorFile
+from .recognize import (
+    Dialect,
+    dialect_of,
+    recognize_autoencoder,
+    recognize_image_projection,
+    recognize_preset,
+    recognize_unet,
+    with_default_fps,
+)
+from .refusals import looks_like
+
+UNET_PREFIXES = (UNET.prefix, "diffusion_model.", "unet.")
+TEXT_TOWERS = ("cond_stage_model.model.", "cond_stage_model.transformer.")
+VISION_TOWER = "embedder.model.visual."
+# What stands beside a U-Net without prefix; half-precision copies of schedules are worthless and recomputed.
+NOT_UNET = re.compile(
+    r"(image_proj_model|first_stage_model|cond_stage_model|embedder|model_ema)\."
+    r"|(alphas_cumprod|sqrt_|log_|posterior_)\w*$|(betas|scale_arr|scale_factor|logvar)$"
+)
+# ToonCrafter's decoder is a video network of its own; its spatial weights alone are no autoencoder.
+VIDEO_DECODER = re.compile(r"decoder\..*(time_stack|time_mix_conv|mix_factor|attn_refinement)")
+
+
+def read_foreign(file: TensorFile, preset: str | None) -> CheckpointContents:
+    """Recognize a foreign checkpoint; tensors that belong to none of its networks are left aside.
+
+    Args:
+        preset: name of the preset, where names and shapes do not tell or tell wrongly.
+
+    Raises CheckpointError if it is none of the known dialects, or incomplete.
+    """
+    tensors = file.tensors
+    dialect, unet = _unet(tensors)
+    config = recognize_unet(unet)
+    first_stage = below(tensors, AUTOENCODER.prefix)
+    video_decoder = any(VIDEO_DECODER.match(name) for name in first_stage)
+    if preset is None:
+        known = recognize_preset(config, unet, tensors.get("scale_arr"), video_decoder)
+    else:
+        known = PRESETS[preset]
+    config = with_default_fps(config, known)
+    image_projection = below(tensors, IMAGE_PROJECTION.prefix)
+    image_projection_config = recognize_image_projection(image_projection) if image_projection else None
+    if image_projection_config is not None:
+        shared = image_projection_config.frames is None
+        config = replace(config, image_token_layout="shared" if shared else "per_frame")
+        check_part(IMAGE_PROJECTION, image_projection_config, image_projection)
+    check_part(UNET, config, unet)
+    autoencoder = {} if video_decoder else _autoencoder(first_stage)
+    autoencoder_config = recognize_autoencoder(autoencoder) if autoencoder else None
+    if autoencoder_config is not None:
+        check_part(AUTOENCODER, autoencoder_config, autoencoder)
+    text = next((found for prefix in TEXT_TOWERS if (found := below(tensors, prefix))), None)
+    return CheckpointContents(
+        dialect=dialect,
+        preset=known,
+        unet_config=config,
+        unet=unet,
+        image_projection_config=image_projection_config,
+        image_projection=image_projection or None,
+        autoencoder_config=autoencoder_config,
+        autoencoder=autoencoder or None,
+        clip_text=text,
+        clip_vision=below(tensors, VISION_TOWER) or None,
+        metadata=file.metadata,
+    )
+
+
+def linear_projections(unet: Mapping[str, Tensor]) -> Tensors:
+    """Drop the trailing axes of length one of the projections that some dialects write as convolutions."""
+    return {
+        name: tensor.flatten(1)
+        if name.endswith((".proj_in.weight", ".proj_out.weight")) and set(tensor.shape[2:]) == {1}
+        else tensor
+        for name, tensor in unet.items()
+    }
+
+
+def _unet(tensors: Mapping[str, Tensor]) -> tuple[Dialect, Tensors]:
+    unet = next((found for prefix in UNET_PREFIXES if (found := below(tensors, prefix))), None)
+    if unet is None:
+        unet = {name: tensor for name, tensor in tensors.items() if not NOT_UNET.match(name)}
+    dialect = dialect_of(unet)
+    kind = looks_like(tensors)
+    if kind is not None and (dialect is None or not kind.startswith(("a VAE", "a text", "an image"))):
+        raise CheckpointError(f"it looks like {kind}; a video U-Net or Stable Diffusion 1.5 or 2.1 is needed")
+    if dialect is None:
+        first = next(iter(tensors), None)
+        arrived = f"its {len(tensors)} tensors start with '{first}'" if first else "it holds no tensors"
+        raise CheckpointError(
+            f"no U-Net was found in it, {arrived}; expected a checkpoint of this pack, LVDM, ModelScope, "
+            "diffusers or Stable Diffusion 1.5 or 2.1"
+        )
+    if dialect == "diffusers":
+        layout = key_maps.diffusers_layout(unet)
+        unet = {key_maps.from_diffusers(name, layout): tensor for name, tensor in unet.items()}
+    elif dialect == "modelscope":
+        unet = {key_maps.from_modelscope(name): tensor for name, tensor in unet.items()}
+    else:
+        unet = {key_maps.from_lvdm(name): tensor for name, tensor in unet.items()}
+    return dialect, linear_projections(unet)
+
+
+def _autoencoder(first_stage: Mapping[str, Tensor]) -> Tensors:
+    """The autoencoder alone, without what its training left beside it."""
+    parts = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
+    return {name: tensor for name, tensor in first_stage.items() if name.startswith(parts)}

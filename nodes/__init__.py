@@ -1,0 +1,16 @@
+"""The nodes, by menu category; each file holds one."""
+
+from comfy_api.latest import ComfyExtension, io
+
+from .conditioning import I2VConditioning, I2VEncodeImage
+from .host.folders import register_demo_folder
+from .loaders import I2VLoadCheckpoint
+from .video import I2VCombineVideo
+
+
+class I2VExtension(ComfyExtension):
+    """Everything that the host shows of this pack."""
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        register_demo_folder()
+        return [I2VLoadCheckpoint, I2VEncodeImage, I2VConditioning, I2VCombineVideo]

@@ -1,0 +1,161 @@
+"""Nodes that prepare what the sampler needs besides the model."""
+
+from typing import Any
+
+from comfy_api.latest import io
+from torch import Tensor
+
+from ..i2v_core.video.frames import FitMode
+from .convert import empty_video_latent, fit_given_image
+from .host.conditioning import with_given_image
+from .host.image_projection import HostImageProjection, encode_image_tokens
+from .host.vae import encode_image
+from .sockets import GivenImage, GivenImageSocket, ImageProjectionSocket
+
+
+class I2VEncodeImage(io.ComfyNode):
+    """Bring a picture to the video's size and encode it."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="I2VEncodeImage",
+            display_name="Encode Image for I2V",
+            category="I2V Diffusion/conditioning",
+            description="Brings the picture to animate to the video's size and encodes it.",
+            inputs=[
+                io.Vae.Input(
+                    "vae", tooltip="From Load I2V Checkpoint, or the VAE that the model was trained with."
+                ),
+                io.Image.Input(
+                    "image", tooltip="The one picture to animate. Transparent parts become white."
+                ),
+                io.Int.Input(
+                    "width",
+                    default=512,
+                    min=8,
+                    max=4096,
+                    step=8,
+                    tooltip="Width of the video in pixels; best the model's own: demo 64, DynamiCrafter 256, "
+                    "512 or 1024.",
+                ),
+                io.Int.Input(
+                    "height",
+                    default=320,
+                    min=8,
+                    max=4096,
+                    step=8,
+                    tooltip="Height of the video in pixels; best the model's own: demo 64, DynamiCrafter 256, "
+                    "320 or 576.",
+                ),
+                io.Combo.Input(
+                    "fit",
+                    options=["crop", "pad", "stretch"],
+                    default="crop",
+                    tooltip="How it gets that size: crop what sticks out, pad with black bars, or stretch.",
+                ),
+                io.ClipVision.Input(
+                    "clip_vision",
+                    optional=True,
+                    tooltip="Image encoder, for models with an image projection (DynamiCrafter).",
+                ),
+                ImageProjectionSocket.Input(
+                    "image_projection",
+                    optional=True,
+                    tooltip="From Load I2V Checkpoint, for models that have one; goes with clip_vision.",
+                ),
+            ],
+            outputs=[
+                GivenImageSocket.Output(
+                    display_name="i2v_image", tooltip="The encoded picture for I2V Conditioning."
+                ),
+                io.Image.Output(
+                    display_name="image", tooltip="The picture at the video's size, to look at or compare."
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        vae: Any,
+        image: Tensor,
+        width: int,
+        height: int,
+        fit: FitMode,
+        clip_vision: Any | None = None,
+        image_projection: HostImageProjection | None = None,
+    ) -> io.NodeOutput:
+        if (clip_vision is None) != (image_projection is None):
+            missing = "clip_vision" if clip_vision is None else "image_projection"
+            raise ValueError(
+                f"Image tokens need both clip_vision and image_projection; {missing} is missing or empty."
+            )
+        pixels = fit_given_image(image, height, width, fit, vae.spacial_compression_encode())
+        tokens, null_tokens = None, None
+        if image_projection is not None:
+            tokens, null_tokens = encode_image_tokens(clip_vision, image_projection, pixels)
+        return io.NodeOutput(GivenImage(encode_image(vae, pixels), tokens, null_tokens), pixels)
+
+
+class I2VConditioning(io.ComfyNode):
+    """Join text, given image and length of the video."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        fps = io.Float.Input(
+            "fps",
+            default=0.0,
+            min=0.0,
+            max=240.0,
+            step=1.0,
+            tooltip="What the model is told about the speed: frames per second, where less means more "
+            "motion, or the frame stride (DynamiCrafter 256), where more does. 0 is the model's own; models without "
+            "such an input ignore it.",
+        )
+        # Host 0.3.75 has no such argument, but passes the entry on.
+        fps.extra_dict["advanced"] = True
+        return io.Schema(
+            node_id="I2VConditioning",
+            display_name="I2V Conditioning",
+            category="I2V Diffusion/conditioning",
+            description="Joins the prompts with the given image and makes the empty latent, for any sampler.",
+            inputs=[
+                io.Conditioning.Input("positive", tooltip="What should happen, from CLIP Text Encode."),
+                io.Conditioning.Input(
+                    "negative", tooltip="What should not, from CLIP Text Encode; may be empty text."
+                ),
+                GivenImageSocket.Input(
+                    "i2v_image", tooltip="The picture to animate, from Encode Image for I2V."
+                ),
+                io.Int.Input(
+                    "frames",
+                    default=8,
+                    min=1,
+                    max=1024,
+                    tooltip="Frames of the video, at least 2; best as many as the model was trained on: demo "
+                    "8, DynamiCrafter 16. Others work and lose quality with the distance.",
+                ),
+                fps,
+            ],
+            outputs=[
+                io.Conditioning.Output(display_name="positive", tooltip="For the sampler's positive input."),
+                io.Conditioning.Output(display_name="negative", tooltip="For the sampler's negative input."),
+                io.Latent.Output(
+                    display_name="latent",
+                    tooltip="Empty latent with the frames as its batch; sample it with denoise 1. "
+                    "Repeat Latent Batch makes several clips at once.",
+                ),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls, positive: list[Any], negative: list[Any], i2v_image: GivenImage, frames: int, fps: float = 0.0
+    ) -> io.NodeOutput:
+        latent, told = i2v_image.latent, fps or None
+        return io.NodeOutput(
+            with_given_image(positive, latent, i2v_image.image_tokens, frames, told),
+            with_given_image(negative, latent, i2v_image.null_image_tokens, frames, told),
+            empty_video_latent(latent, frames),
+        )

@@ -1,0 +1,23 @@
+"""Entries in the host's CONDITIONING."""
+
+from typing import Any
+
+import node_helpers
+from torch import Tensor
+
+from .model import FPS, FRAMES, IMAGE_LATENT, IMAGE_TOKENS
+
+
+def with_given_image(
+    conditioning: list[Any], latent: Tensor, image_tokens: Tensor | None, frames: int, fps: float | None
+) -> list[Any]:
+    """Copy a CONDITIONING and add what a video model needs besides the text.
+
+    Args:
+        latent: the given image's, `1 c h w`.
+        image_tokens: `1 t k d` or `1 k d`.
+        fps: as the checkpoint means it; None leaves it to the model.
+    """
+    values = {IMAGE_LATENT: latent, IMAGE_TOKENS: image_tokens, FRAMES: frames, FPS: fps}
+    known = {key: value for key, value in values.items() if value is not None}
+    return node_helpers.conditioning_set_values(conditioning, known)

@@ -1,0 +1,199 @@
+"""A video checkpoint as a diffusion model of the host: its samplers, LoRA, offloading and previews apply."""
+
+import logging
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import comfy.conds
+import comfy.model_base
+import comfy.model_management
+import comfy.supported_models_base
+import comfy.utils
+import torch
+from torch import Tensor
+
+from ...i2v_core.model.image_projection import resample_image_tokens
+from ...i2v_core.model.video_unet import VideoUNetConfig
+from ...i2v_core.weights import CheckpointContents, read_checkpoint
+from .network import HostVideoUNet
+from .patcher import load_weights, make_patcher
+from .sampling import ClipSampling
+
+# What I2V Conditioning writes into the host's conditioning; the image latent has the host's own key.
+FRAMES, FPS, IMAGE_TOKENS, IMAGE_LATENT = "i2v_frames", "i2v_fps", "i2v_image_tokens", "concat_latent_image"
+HINT = "connect I2V Conditioning between the text and the sampler, for positive and negative"
+
+
+class VideoModelConfig(comfy.supported_models_base.BASE):
+    """What the host's base model wants to know about a checkpoint."""
+
+    unet_extra_config: ClassVar[dict[str, Any]] = {}
+
+    def __init__(self, contents: CheckpointContents, latent_format: Any) -> None:
+        super().__init__(host_unet_config(contents.unet_config))
+        self.video_unet, self.preset = contents.unet_config, contents.preset
+        self.latent_format = latent_format
+        schedule = contents.preset.schedule
+        self.sampling_settings = {
+            # The host calls the schedule that is linear in the square root of beta "linear".
+            "beta_schedule": {"scaled_linear": "linear", "linear": "sqrt_linear"}[schedule.beta_schedule],
+            "linear_start": schedule.beta_start,
+            "linear_end": schedule.beta_end,
+            "timesteps": schedule.timesteps,
+            "zsnr": schedule.zero_terminal_snr,
+        }
+
+    def model_type(self, state_dict: dict[str, Tensor], prefix: str = "") -> Any:
+        kinds = comfy.model_base.ModelType
+        return kinds.V_PREDICTION if self.preset.prediction == "v" else kinds.EPS
+
+
+class VideoModel(comfy.model_base.BaseModel):
+    """A video U-Net with its schedule; latents are `t c h w`, or clip after clip `(b t) c h w`."""
+
+    def __init__(self, config: VideoModelConfig, device: torch.device | None = None) -> None:
+        super().__init__(config, model_type=config.model_type({}), device=device, unet_model=HostVideoUNet)
+        # Here and not as an object patch, which some hosts leave behind in the next run.
+        self.model_sampling = ClipSampling(config, config.preset.schedule, config.preset.prediction)
+        self.video_unet: VideoUNetConfig = config.video_unet
+        self.preset = config.preset
+
+    def concat_cond(self, **given: Any) -> Tensor | None:
+        """The given image's latent in every frame, `(b t) c h w`, for models with channels for it."""
+        noise = given["noise"]
+        channels = self.video_unet.in_channels - noise.shape[1]
+        if channels <= 0:
+            return None
+        latent = given.get(IMAGE_LATENT)
+        if latent is None:
+            raise ValueError(f"This model animates a given image and got none: {HINT}.")
+        frames = _clip_frames(given)
+        wanted = (channels, *noise.shape[2:])
+        if latent.shape[1:] != wanted or len(latent) not in (1, frames):
+            raise ValueError(
+                f"The given image's latent is {_size(latent[0])}, the latent to sample asks for {_size(noise[0])}: "
+                "take both from the same I2V Conditioning, and the VAE from the model's own file."
+            )
+        per_frame = self.process_latent_in(latent).expand(frames, *wanted)
+        return per_frame.repeat(len(noise) // frames, 1, 1, 1).to(given["device"])
+
+    def encode_adm(self, **given: Any) -> Tensor | None:
+        """The pooled text `1 d`, for models that have it."""
+        if self.video_unet.pooled_text_dim is None:
+            return None
+        pooled = given.get("pooled_output")
+        if pooled is None or pooled.shape[-1] != self.video_unet.pooled_text_dim:
+            arrived = "none" if pooled is None else f"width {pooled.shape[-1]}"
+            raise ValueError(
+                f"This model needs a pooled text of width {self.video_unet.pooled_text_dim}, got {arrived}: "
+                "encode the prompts with the CLIP of the model's own file."
+            )
+        return pooled
+
+    def extra_conds(self, **given: Any) -> dict[str, Any]:
+        """Check one entry of the conditioning and turn it into the network's inputs.
+
+        Raises ValueError if the entry does not fit the model or the latent, and says what to connect.
+        """
+        _check_text(given.get("cross_attn"), self.video_unet.context_dim)
+        frames = _clip_frames(given)
+        conds = super().extra_conds(**given)
+        conds["num_video_frames"] = comfy.conds.CONDConstant(frames)
+        fps = given.get(FPS, self.preset.fps)
+        if self.video_unet.fps_embedding and fps is not None:
+            conds["fps"] = comfy.conds.CONDConstant(float(fps))
+        if self.video_unet.image_gate != "none":
+            conds |= _token_conds(given.get(IMAGE_TOKENS), frames, len(given["noise"]), given["device"])
+        return conds
+
+
+def load_model(contents: CheckpointContents, path: Path, preset: str | None, latent_format: Any) -> Any:
+    """The checkpoint's U-Net in a patcher of the host, which loads it again from path when it must."""
+    patcher = _make_model(contents, latent_format)
+    patcher.cached_patcher_init = (partial(_reload, latent_format), (path, preset))
+    return patcher
+
+
+def host_unet_config(config: VideoUNetConfig) -> dict[str, Any]:
+    """Describe the network in the host's words, from which it derives LoRA names; `video_unet` builds it."""
+    levels = range(len(config.channel_mult))
+    depth = [int(level in config.attention_levels) for level in levels]
+    return {
+        "video_unet": config,
+        "in_channels": config.in_channels,
+        "out_channels": config.out_channels,
+        "model_channels": config.model_channels,
+        "channel_mult": list(config.channel_mult),
+        "num_res_blocks": [config.num_res_blocks for _ in levels],
+        "transformer_depth": [depth[level] for level in levels for _ in range(config.num_res_blocks)],
+        "transformer_depth_middle": 1,
+        "transformer_depth_output": [
+            depth[level] for level in levels for _ in range(config.num_res_blocks + 1)
+        ],
+        "context_dim": config.context_dim,
+        "adm_in_channels": config.pooled_text_dim,
+    }
+
+
+def _reload(latent_format: Any, path: Path, preset: str | None, disable_dynamic: bool = False) -> Any:
+    return _make_model(read_checkpoint(path, preset=preset), latent_format, disable_dynamic)
+
+
+def _make_model(contents: CheckpointContents, latent_format: Any, disable_dynamic: bool = False) -> Any:
+    management = comfy.model_management
+    config = VideoModelConfig(contents, latent_format)
+    load_device, offload_device = management.get_torch_device(), management.unet_offload_device()
+    supported = config.supported_inference_dtypes
+    dtype = management.unet_dtype(
+        model_params=comfy.utils.calculate_parameters(contents.unet),
+        supported_dtypes=supported,
+        weight_dtype=comfy.utils.weight_dtype(contents.unet),
+    )
+    config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, load_device, supported))
+    model = VideoModel(config, offload_device)
+    patcher = make_patcher(model, load_device, offload_device, disable_dynamic=disable_dynamic)
+    load_weights(model.load_model_weights, contents.unet, patcher)
+    logging.getLogger(__name__).info("loaded a %s model in %s", contents.preset.name, dtype)
+    return patcher
+
+
+def _clip_frames(given: dict[str, Any]) -> int:
+    """Frames of each clip in the latent, which may hold several clips."""
+    rows = len(given["noise"])
+    frames = given.get(FRAMES, rows)
+    if rows % frames:
+        raise ValueError(
+            f"The latent has {rows} frames, but the conditioning was made for {frames}: "
+            "take both from the same I2V Conditioning."
+        )
+    return frames
+
+
+def _check_text(text: Tensor | None, width: int) -> None:
+    if text is None or text.shape[-1] != width:
+        arrived = "none" if text is None else f"width {text.shape[-1]}"
+        raise ValueError(
+            f"This model needs text tokens of width {width}, got {arrived}: encode the prompts with the CLIP "
+            "of the model's own file, or with the one that it was trained with."
+        )
+    if len(text) != 1:
+        raise ValueError(f"This model takes one prompt for the whole video, got a batch of {len(text)}.")
+
+
+def _token_conds(tokens: Tensor | None, frames: int, rows: int, device: torch.device) -> dict[str, Any]:
+    """Image tokens `1 t k d` or `1 k d` as conditions of every row."""
+    if tokens is None:
+        raise ValueError(
+            "This model looks at the given image through an image encoder and got no image tokens: "
+            f"connect clip_vision and image_projection to I2V Encode Image, and {HINT}."
+        )
+    if tokens.ndim == 3:
+        return {"clip_tokens": comfy.conds.CONDRegular(tokens.to(device))}
+    per_frame = resample_image_tokens(tokens, frames)[0].repeat(rows // frames, 1, 1)
+    return {"frame_tokens": comfy.conds.CONDRegular(per_frame.to(device))}
+
+
+def _size(latent: Tensor) -> str:
+    channels, height, width = latent.shape
+    return f"{width} x {height} with {channels} channels"

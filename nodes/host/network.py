@@ -1,0 +1,124 @@
+"""`VideoUNet` behind the host's calling convention for diffusion models."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import comfy.ldm.modules.attention
+import torch
+from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
+from einops import rearrange
+from torch import Tensor
+
+from ...i2v_core.model.video_unet import AfterBlock, BlockAddress, Residuals, VideoUNet, VideoUNetConfig
+from ..convert import clips_to_rows, rows_to_clips
+
+Control = Mapping[str, list[Tensor | None]]
+
+
+def host_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
+    """The host's attention over `b n (heads d)`."""
+    # Weights of the Stable Diffusion 2 family overflow half precision in backends without a fused kernel.
+    return comfy.ldm.modules.attention.optimized_attention(q, k, v, heads, attn_precision=torch.float32)
+
+
+class HostVideoUNet(VideoUNet):
+    """`VideoUNet` on rows `(n b t) c h w`: guidance branches, clips and frames share the batch axis.
+
+    A subclass and not a wrapper, so that the parameters keep the names to which the host's LoRA maps point.
+    """
+
+    def __init__(
+        self,
+        video_unet: VideoUNetConfig,
+        *,
+        operations: Any,
+        device: torch.device | None = None,
+        dtype: torch.dtype | None = None,
+        **_: object,
+    ) -> None:
+        # What else is in the host's configuration only describes the network to its LoRA maps.
+        super().__init__(
+            video_unet, operations=operations, attention=host_attention, device=device, dtype=dtype
+        )
+
+    def forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        y: Tensor | None = None,
+        control: Control | None = None,
+        transformer_options: Mapping[str, Any] | None = None,
+        **conditions: Any,
+    ) -> Tensor:
+        """Run the network through the wrappers that other nodes put around it; arguments are the host's."""
+        options = {} if transformer_options is None else transformer_options
+        wrappers = get_all_wrappers(WrappersMP.DIFFUSION_MODEL, options)
+        executor = WrapperExecutor.new_class_executor(self._forward, self, wrappers)
+        return executor.execute(x, timesteps, context, y, control, options, **conditions)
+
+    def _forward(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        y: Tensor | None = None,
+        control: Control | None = None,
+        transformer_options: Mapping[str, Any] | None = None,
+        *,
+        num_video_frames: int | None = None,
+        frame_tokens: Tensor | None = None,
+        clip_tokens: Tensor | None = None,
+        fps: float | None = None,
+        **_: Any,
+    ) -> Tensor:
+        """`frame_tokens` and `clip_tokens` are `(n b t) k d`; the latter repeat within a clip."""
+        branches = len((transformer_options or {}).get("cond_or_uncond", (0,)))
+        frames = num_video_frames or len(x) // branches
+        tokens = None if clip_tokens is None else clip_tokens[::frames]
+        if frame_tokens is not None:
+            tokens = rearrange(frame_tokens, "(b t) k d -> b t k d", t=frames)
+        times = timesteps[::frames]
+        prediction = super().forward(
+            rows_to_clips(x, frames),
+            times,
+            context[::frames],
+            image_tokens=tokens,
+            fps=None if fps is None else torch.full_like(times, fps),
+            pooled_text=None if y is None else y[::frames],
+            residuals=control_residuals(control, len(self.input_blocks), frames, x.dtype),
+            after_block=control_after_input(control),
+        )
+        return clips_to_rows(prediction)
+
+
+def control_residuals(
+    control: Control | None, blocks: int, frames: int, dtype: torch.dtype
+) -> Residuals | None:
+    """What a ControlNet adds to the skips and the middle; the host lists it from the first input block on.
+
+    A list shorter than `blocks` belongs to the deepest ones, since the host takes from its end.
+    """
+    if not control:
+        return None
+
+    def to_clips(rows: Tensor | None) -> Tensor | None:
+        return None if rows is None else rows_to_clips(rows.to(dtype), frames)
+
+    skips = control.get("output") or []
+    middle = control.get("middle") or [None]
+    padded = [None] * (blocks - len(skips)) + list(skips)
+    return Residuals(tuple(map(to_clips, padded)), to_clips(middle[-1]))
+
+
+def control_after_input(control: Control | None) -> AfterBlock | None:
+    """What a T2I-Adapter adds to the output of the input blocks, listed from the last one on."""
+    added = (control or {}).get("input") or []
+    if not any(rows is not None for rows in added):
+        return None
+
+    def after_block(h: Tensor, address: BlockAddress) -> Tensor:
+        rows = added[-1 - address.index] if address.part == "input" and address.index < len(added) else None
+        return h if rows is None else h + rows_to_clips(rows.to(h), h.shape[2])
+
+    return after_block

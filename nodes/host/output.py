@@ -1,0 +1,66 @@
+"""Where the host wants files, what it embeds in them, and its progress bar."""
+
+import json
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import folder_paths
+from comfy.cli_args import args
+from comfy.utils import ProgressBar
+
+
+@dataclass(frozen=True)
+class OutputFile:
+    """A file name reserved in the host's output or temp folder, in the parts that the interface asks for."""
+
+    path: Path
+    subfolder: str
+    type: str
+
+    def item(self, **extra: object) -> dict[str, object]:
+        """Return the entry that the interface and API clients read to find the file."""
+        return {"filename": self.path.name, "subfolder": self.subfolder, "type": self.type, **extra}
+
+
+def output_file(prefix: str, extension: str, *, height: int, width: int, temporary: bool) -> OutputFile:
+    """Return the next free name for a prefix such as `I2V/clip`, and make its folder.
+
+    Raises:
+        ValueError: the prefix is empty or leaves the output folder.
+        OSError: the folder cannot be made or read.
+    """
+    name = Path(os.path.normpath(prefix))
+    if not prefix.strip() or not name.parts or name.anchor or name.parts[0] == os.pardir:
+        raise ValueError(
+            f"filename_prefix must name a file below the output folder, such as 'I2V/clip', got '{prefix}'."
+        )
+    root = folder_paths.get_temp_directory() if temporary else folder_paths.get_output_directory()
+    try:
+        folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
+    except OSError as error:
+        raise OSError(
+            f"Cannot use the folder '{Path(root, name).parent}': {error.strerror}. "
+            "Check its rights and the free space, or choose another filename_prefix."
+        ) from error
+    path = Path(folder, f"{stem}_{counter:05}_{extension}").absolute()
+    return OutputFile(path, subfolder, "temp" if temporary else "output")
+
+
+def embedded_metadata(prompt: object, extra: Mapping[str, Any] | None) -> dict[str, str]:
+    """Return what to store in a file so that dropping it on the canvas restores the graph: JSON by key.
+
+    Args:
+        prompt: the graph in API form; the extra entries (above all `workflow`) are None in headless runs.
+    """
+    if args.disable_metadata:
+        return {}
+    stored = dict(extra or {}) | ({} if prompt is None else {"prompt": prompt})
+    return {key: json.dumps(value) for key, value in stored.items()}
+
+
+def frame_progress(total: int) -> Callable[[int], None]:
+    """Return a callback that shows how many of `total` frames are done; the host cancels through it."""
+    return ProgressBar(total).update_absolute

@@ -1,0 +1,48 @@
+"""The host's VAE around a checkpoint's image autoencoder."""
+
+from typing import Any
+
+import comfy.sd
+import torch
+from torch import Tensor
+
+from ...i2v_core.model.autoencoder import AutoencoderConfig
+from ...i2v_core.weights import CheckpointContents
+
+
+def load_vae(contents: CheckpointContents) -> Any:
+    """The checkpoint's autoencoder; without one, the host's empty VAE, which says so when it is used."""
+    config = contents.autoencoder_config
+    tensors = dict(contents.autoencoder or {})
+    if config is None or config == AutoencoderConfig():
+        return comfy.sd.VAE(sd=tensors)
+    # Half precision saves nothing at this size and costs picture quality.
+    vae = comfy.sd.VAE(sd=tensors, config={"params": _parameters(config)}, dtype=torch.float32)
+    vae.latent_channels = config.latent_channels
+    vae.downscale_ratio = vae.upscale_ratio = config.downscale
+    return vae
+
+
+def encode_image(vae: Any, pixels: Tensor) -> Tensor:
+    """Encode pictures `n h w 3` in [0, 1] to the host's latents `n c h w`, without the model's scale factor.
+
+    Raises ValueError for a VAE that encodes videos instead of pictures.
+    """
+    latent = vae.encode(pixels)
+    if latent.ndim != 4:
+        raise ValueError(
+            f"Expected an image VAE, got one whose latents have {latent.ndim} axes: connect the VAE of "
+            "Load I2V Checkpoint, or one for Stable Diffusion 1.5 or 2.1 where the model takes its latents."
+        )
+    return latent
+
+
+def _parameters(config: AutoencoderConfig) -> dict[str, Any]:
+    widths = {
+        "ch": config.channels,
+        "ch_mult": list(config.channel_mult),
+        "z_channels": config.latent_channels,
+    }
+    fixed = {"double_z": True, "resolution": 256, "in_channels": 3, "out_ch": 3, "attn_resolutions": []}
+    layers = {"num_res_blocks": config.num_res_blocks, "dropout": 0.0}
+    return {"ddconfig": widths | fixed | layers, "embed_dim": config.latent_channels}

@@ -1,0 +1,87 @@
+"""Every shipped workflow in the real front end: no node missing, no widget shifted, equal to its API twin."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dev
+from tools.comfy_server import ComfyServer
+
+playwright = pytest.importorskip("playwright.sync_api")
+
+WORKFLOWS = sorted((dev.ROOT / "workflows").glob("*.json"))
+# Quiet and offline: without these Chromium keeps calling home.
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+READY = "() => window.app?.graph && Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 100"
+LOAD = """async (workflow) => {
+  await window.app.loadGraphData(workflow)
+  return window.app.graph.nodes.map((node) => ({
+    id: node.id,
+    type: node.type,
+    known: node.type in window.LiteGraph.registered_node_types,
+    errors: Boolean(node.has_errors),
+    values: node.serialize().widgets_values ?? [],
+  }))
+}"""
+EXPORT = "async () => (await window.app.graphToPrompt()).output"
+
+
+@pytest.fixture(scope="module")
+def page(host: ComfyServer, chromium: str) -> Iterator[Any]:
+    """The host's front end, ready, with our example images in the server's input folder."""
+    # Otherwise the template browser opens over the graph for a first-time user.
+    host.post("/settings", {"Comfy.TutorialCompleted": True})
+    for image in (dev.ROOT / "demo/images").glob("*.jpg"):
+        host.upload(image)
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1600, "height": 1000})
+        page.goto(host.url)
+        page.wait_for_function(READY, timeout=120_000)
+        yield page
+        browser.close()
+
+
+def load(page: Any, path: Path) -> list[dict[str, Any]]:
+    return list(page.evaluate(LOAD, json.loads(path.read_text(encoding="utf-8"))))
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_no_node_is_missing_and_every_widget_keeps_its_value(page: Any, path: Path, tmp_path: Path) -> None:
+    shown = load(page, path)
+    page.screenshot(path=tmp_path / f"{path.stem}.png")
+    assert [node["type"] for node in shown if not node["known"] or node["errors"]] == []
+    written = {node["id"]: node for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
+    assert {node["id"] for node in shown} == set(written)
+    for node in shown:
+        assert node["values"] == written[node["id"]].get("widgets_values", []), node["type"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_the_front_end_exports_the_api_twin(page: Any, path: Path) -> None:
+    load(page, path)
+    exported = page.evaluate(EXPORT)
+    twin = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
+    assert {key: node["class_type"] for key, node in exported.items()} == {
+        key: node["class_type"] for key, node in twin.items()
+    }
+    for key, node in twin.items():
+        assert exported[key]["inputs"] == node["inputs"], node["class_type"]
+
+
+def test_every_workflow_has_a_thumbnail_and_an_api_twin() -> None:
+    for path in WORKFLOWS:
+        assert path.with_suffix(".jpg").is_file(), "the template browser shows a .jpg of the same name"
+        assert (path.parent / "api" / path.name).is_file()

@@ -1,0 +1,63 @@
+"""Fixtures around a real ComfyUI: its folder, and one server with this pack for the whole run."""
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import dev
+from tools.comfy_server import ComfyServer
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what they use, so that `-m "not host and not browser"` needs no marks in the files."""
+    for item in items:
+        used = set(getattr(item, "fixturenames", ()))
+        if used & {"host", "host_folder"}:
+            item.add_marker("host")
+        if "page" in used:
+            item.add_marker("browser")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("gpu"):
+        import torch
+
+        if not torch.cuda.is_available():
+            pytest.skip("needs a CUDA device")
+
+
+def skip_unless_ci(reason: str) -> None:
+    """Skip on a developer's machine; in CI nothing may be left out."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def host_folder() -> Path:
+    """Folder of the real ComfyUI: COMFYUI_PATH, or the copy that dev.py made."""
+    folder = dev.find_host()
+    if not (folder / "main.py").is_file():
+        skip_unless_ci("no ComfyUI: run `python3 dev.py test`, or set COMFYUI_PATH")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def host(host_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ComfyServer]:
+    """A running server with only this pack; its folders are temporary, and its log is `host.log`."""
+    base = tmp_path_factory.mktemp("comfyui")
+    arguments = [*dev.isolated(base), "--cpu"]
+    with ComfyServer(Path(sys.executable), host_folder, *arguments, log=base / "server.log") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    """Path of the browser."""
+    path = dev.find_chromium()
+    if path is None:
+        skip_unless_ci("no Chromium: run `python3 dev.py test` as root on Debian, or install it")
+    return str(path)

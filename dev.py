@@ -63,7 +63,7 @@ def run_step(step: str, *command: str | Path) -> None:
                 process.wait(timeout=30)
             except subprocess.TimeoutExpired:
                 say(f"  ... {time.monotonic() - started:.0f} s")
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, SystemExit):
                 process.terminate()
                 raise
     if process.returncode:
@@ -104,9 +104,7 @@ def installed_torch() -> list[str]:
         "have = {d.metadata['Name']: d.version for d in m.distributions()}\n"
         f"print(*[f'{{n}}=={{have[n]}}' for n in {names} if n in have])"
     )
-    return subprocess.run(
-        [str(PYTHON), "-c", code], check=True, capture_output=True, text=True
-    ).stdout.split()
+    return subprocess.run([str(PYTHON), "-c", code], check=True, capture_output=True, text=True).stdout.split()
 
 
 def install_requirements(*files: Path) -> None:
@@ -246,7 +244,7 @@ def show_steps(log: Path) -> Callable[[], None]:
     def watch() -> None:
         bars = re.findall(r"(\d+/\d+) \[", tail(log, lines=1)[-200:])
         if bars and sys.stderr.isatty():
-            print(f"\r  step {bars[-1]} ", end="", file=sys.stderr, flush=True)
+            print(f"  step {bars[-1]}", end="\r", file=sys.stderr, flush=True)
 
     return watch
 
@@ -285,9 +283,7 @@ def ensure_chromium() -> None:
         return
     if shutil.which("apt-get") and os.geteuid() == 0:
         run_step("reading Debian's package list", "apt-get", "update", "-qq")
-        run_step(
-            "installing Chromium", "apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium"
-        )
+        run_step("installing Chromium", "apt-get", "install", "-y", "-qq", "--no-install-recommends", "chromium")
     elif os.environ.get("CI"):
         raise DevError("No Chromium was found, which the browser tests need: install it and try again.")
     else:
@@ -330,24 +326,19 @@ def bench(_: argparse.Namespace, arguments: list[str]) -> int:
         return 0
     set_up("dev")
     return max(
-        subprocess.run([str(PYTHON), str(script), *arguments], check=False, cwd=ROOT).returncode
-        for script in scripts
+        subprocess.run([str(PYTHON), str(script), *arguments], check=False, cwd=ROOT).returncode for script in scripts
     )
 
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """Options of the chosen command, and what is passed on to pytest, ComfyUI or the benchmarks."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     for command in (demo, test, serve, bench):
         added = commands.add_parser(command.__name__, help=command.__doc__, allow_abbrev=False)
         added.set_defaults(run=command)
         if command is demo:
-            added.add_argument(
-                "--image", type=Path, default=ROOT / "demo/images/chelsea.jpg", help="photograph"
-            )
+            added.add_argument("--image", type=Path, default=ROOT / "demo/images/chelsea.jpg", help="photograph")
             added.add_argument("--prompt", help="camera move in words (default: the workflow's)")
             for name in ("frames", "seed", "steps"):
                 added.add_argument(f"--{name}", type=int, help="(default: the workflow's)")

@@ -5,10 +5,13 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from . import load_checkpoint, save_checkpoint
 from .weights import read_checkpoint
+
+Command = Callable[[argparse.Namespace], None]
 
 DEMO = Path(__file__).resolve().parents[1] / "demo" / "i2v_demo.safetensors"
 
@@ -114,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
     main = argparse.ArgumentParser(prog="python -m i2v_core", description=__doc__)
     commands = main.add_subparsers(required=True, metavar="command")
 
-    def command(function, *positional: str) -> argparse.ArgumentParser:  # type: ignore[no-untyped-def]
+    def command(function: Command, *positional: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(function.__name__, help=function.__doc__, description=function.__doc__)
         sub.set_defaults(run=function)
         for name in positional:

@@ -10,15 +10,35 @@ from .diffusion.guidance import ClassifierFreeGuidance
 from .diffusion.prediction import Prediction, network_input, to_denoised
 from .diffusion.schedule import Schedule
 from .model.video_unet import VideoUNet
+from .presets import Preset
 
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A network with the schedule and the prediction that it was trained for."""
+    """A network with the schedule and the prediction that it was trained for.
+
+    With `image_residual` the network's clean clip is the difference to the given image's latent, in which a still clip
+    is zero. In terms of noise this is the shortcut path of TRIP (arXiv:2403.17005, section 3.2): the reference noise
+    of the image, and the network's residual beside it.
+    """
 
     network: VideoUNet
     schedule: Schedule
     prediction: Prediction
+    image_residual: bool = False
+
+    @classmethod
+    def of(cls, network: VideoUNet, preset: Preset) -> "Denoiser":
+        """The denoiser of a network that was trained as its preset says."""
+        return cls(network, Schedule(preset.schedule), preset.prediction, preset.image_residual)
+
+    def origin(self, conditions: Conditions) -> Tensor | float:
+        """Where the network's latents begin: the given image's latent `b c 1 h w`, or zero."""
+        if not self.image_residual:
+            return 0.0
+        if conditions.image_latent is None:
+            raise ValueError("this model animates a given image: conditions.image_latent is needed, got None")
+        return conditions.image_latent
 
     def predict(self, z: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
         """Run the network on noised latents.
@@ -53,17 +73,18 @@ class Denoiser:
         guidance: ClassifierFreeGuidance,
     ) -> Tensor:
         """Estimate the clean latents at state `y = x0 + sigma n`, guided on the raw prediction; `b c t h w`."""
-        scale = self.schedule.scale_at(sigma)
+        scale, origin = self.schedule.scale_at(sigma), self.origin(conditional)
+        y = y - origin
         z = network_input(y, sigma, scale)
         timesteps = self.schedule.timestep(sigma).to(z.device).expand(len(z))
         guided = self.predict(z, timesteps, conditional)
         if guidance.needs_unconditional:
             if unconditional is None:
                 raise ValueError(
-                    f"guidance of scale {guidance.scale} needs unconditional conditions; got None. Pass them, or scale 1"
+                    f"guidance of scale {guidance.scale} needs unconditional conditions, got None: pass them or scale 1"
                 )
             guided = guidance.combine(guided, self.predict(z, timesteps, unconditional))
-        return to_denoised(self.prediction, guided, y, sigma, scale)
+        return to_denoised(self.prediction, guided, y, sigma, scale) + origin
 
 
 def with_image_latent(z: Tensor, image_latent: Tensor | None, in_channels: int) -> Tensor:

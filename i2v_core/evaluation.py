@@ -10,7 +10,6 @@ from torch import Tensor
 
 from .conditions import Conditions
 from .denoiser import Denoiser
-from .diffusion.schedule import Schedule
 from .generate import GenerateConfig, sample
 from .metrics.camera_motion import measure_camera_motion
 from .metrics.pixels import psnr
@@ -63,11 +62,15 @@ def evaluate_motion(
     if checkpoint.autoencoder is None or checkpoint.text_encoder is None:
         raise ValueError("evaluating needs a checkpoint with an autoencoder and a text encoder of this project")
     preset = checkpoint.preset
-    data = MovingCrops(
-        MovingCropsConfig(frames=preset.frames, size=preset.height, seed=1, photographs=photographs)
-    )
+    data = MovingCrops(MovingCropsConfig(frames=preset.frames, size=preset.height, seed=1, photographs=photographs))
     confusion = {asked: dict.fromkeys(MOTIONS, 0) for asked in MOTIONS}
-    scores: dict[str, list[Any]] = {"psnr": [], "frozen_psnr": [], "autoencoder": [], "truth": [], "frozen": []}
+    scores: dict[str, list[Any]] = {
+        "psnr": [],
+        "frozen_psnr": [],
+        "autoencoder": [],
+        "truth": [],
+        "frozen": [],
+    }
     for start in range(0, clips, batch):
         items = [data.clip(i, MOTIONS[i % len(MOTIONS)]) for i in range(start, min(start + batch, clips))]
         truth = torch.stack([item.pixels for item in items])
@@ -97,7 +100,11 @@ def evaluate_motion(
 
 @torch.inference_mode()
 def _animate(
-    checkpoint: Checkpoint, items: list[CaptionedClip], truth: Tensor, config: GenerateConfig, seeds: list[int]
+    checkpoint: Checkpoint,
+    items: list[CaptionedClip],
+    truth: Tensor,
+    config: GenerateConfig,
+    seeds: list[int],
 ) -> tuple[Tensor, Tensor]:
     """Generated clips, and the true ones through the autoencoder alone."""
     autoencoder, text_encoder, preset = checkpoint.autoencoder, checkpoint.text_encoder, checkpoint.preset
@@ -109,7 +116,7 @@ def _animate(
         return Conditions(text=tokens, pooled_text=pooled, image_latent=latents[:, :, :1])
 
     made = sample(
-        Denoiser(checkpoint.unet, Schedule(preset.schedule), preset.prediction),
+        Denoiser.of(checkpoint.unet, preset),
         conditions([item.caption for item in items]),
         conditions([""] * len(items)),
         tuple(latents.shape),

@@ -62,13 +62,9 @@ def _explain(error: OSError, target: Path) -> OSError:
             f"{wanted}: the disk of the folder '{folder}' is full. Free some space or choose another folder."
         )
     if error.errno in _FORBIDDEN:
-        return PermissionError(
-            f"{wanted}: the folder '{folder}' is not writable. Change its rights or choose another."
-        )
+        return PermissionError(f"{wanted}: the folder '{folder}' is not writable. Change its rights or choose another.")
     if error.errno == errno.ENOENT:
-        return FileNotFoundError(
-            f"{wanted}: the folder '{folder}' does not exist. Create it or choose another."
-        )
+        return FileNotFoundError(f"{wanted}: the folder '{folder}' does not exist. Create it or choose another.")
     if error.errno == errno.ENOTDIR:
         return NotADirectoryError(f"{wanted}: '{folder}' is not a folder. Choose a folder.")
     return OSError(f"{wanted} in the folder '{folder}': {error.strerror}. Choose another folder or name.")

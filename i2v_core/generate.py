@@ -10,7 +10,7 @@ from .conditions import Conditions
 from .denoiser import Denoiser
 from .diffusion.guidance import ClassifierFreeGuidance
 from .diffusion.samplers import Callback, sample_ddim
-from .diffusion.schedule import Schedule, Spacing
+from .diffusion.schedule import Spacing
 from .presets import Preset
 from .video.frames import fit_image, fit_size, to_model_range
 from .weights import Checkpoint
@@ -92,7 +92,7 @@ def animate(
             tokens, pooled = checkpoint.text_encoder.encode([text])  # type: ignore[union-attr]
             return Conditions(text=tokens, pooled_text=pooled, image_latent=image_latent)
 
-        denoiser = Denoiser(checkpoint.unet, Schedule(preset.schedule), preset.prediction)
+        denoiser = Denoiser.of(checkpoint.unet, preset)
         shape = (1, image_latent.shape[1], config.frames or preset.frames, *image_latent.shape[-2:])
         latents = sample(
             denoiser,

@@ -23,6 +23,7 @@ class Preset:
         steps, spacing, eta, guidance, guidance_rescale: the sampling its authors use.
         source: paper or repository.
         license: of the weights, as their authors state it.
+        image_residual: the network estimates how frames differ from the given image, not the frames.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Preset:
     guidance_rescale: float
     source: str
     license: str
+    image_residual: bool = False
 
 
 DYNAMICRAFTER = "DynamiCrafter, arXiv:2310.12190, github.com/Doubiiu/DynamiCrafter"
@@ -136,9 +138,7 @@ PRESETS: dict[str, Preset] = {
             height=576,
             width=1024,
         ),
-        replace(
-            _VIDEOCRAFTER2, name="videocrafter1_512", schedule=ScheduleConfig(), fps=None, fps_meaning=None
-        ),
+        replace(_VIDEOCRAFTER2, name="videocrafter1_512", schedule=ScheduleConfig(), fps=None, fps_meaning=None),
         replace(_VIDEOCRAFTER2, name="videocrafter1_i2v_512", fps=8),
         replace(
             _DYNAMICRAFTER_256,
@@ -152,9 +152,7 @@ PRESETS: dict[str, Preset] = {
         ),
         _STABLE_DIFFUSION_1_5,
         _STABLE_DIFFUSION_2_1,
-        replace(
-            _STABLE_DIFFUSION_2_1, name="stable_diffusion_2_1_base", prediction="eps", height=512, width=512
-        ),
+        replace(_STABLE_DIFFUSION_2_1, name="stable_diffusion_2_1_base", prediction="eps", height=512, width=512),
         Preset(
             name="demo",
             prediction="v",
@@ -171,6 +169,7 @@ PRESETS: dict[str, Preset] = {
             guidance_rescale=0.0,
             source="trained by this project on moving crops of CC0 and public-domain photographs",
             license="Apache-2.0",
+            image_residual=True,
         ),
     )
 }

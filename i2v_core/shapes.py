@@ -48,9 +48,7 @@ class VideoShape:
                 f"height and width must be multiples of {downscale}, got {self.height} x {self.width}; "
                 f"the nearest is {height} x {width}"
             )
-        return replace(
-            self, channels=channels, height=self.height // downscale, width=self.width // downscale
-        )
+        return replace(self, channels=channels, height=self.height // downscale, width=self.width // downscale)
 
     def to_pixels(self, downscale: int, channels: int = 3) -> "VideoShape":
         """Shape of the pixels of these latents."""

@@ -24,20 +24,16 @@ class I2VEncodeImage(io.ComfyNode):
             category="I2V Diffusion/conditioning",
             description="Brings the picture to animate to the video's size and encodes it.",
             inputs=[
-                io.Vae.Input(
-                    "vae", tooltip="From Load I2V Checkpoint, or the VAE that the model was trained with."
-                ),
-                io.Image.Input(
-                    "image", tooltip="The one picture to animate. Transparent parts become white."
-                ),
+                io.Vae.Input("vae", tooltip="From Load I2V Checkpoint, or the VAE that the model was trained with."),
+                io.Image.Input("image", tooltip="The one picture to animate. Transparent parts become white."),
                 io.Int.Input(
                     "width",
                     default=512,
                     min=8,
                     max=4096,
                     step=8,
-                    tooltip="Width of the video in pixels; best the model's own: demo 64, DynamiCrafter 256, "
-                    "512 or 1024.",
+                    tooltip="Width of the video in pixels; best the model's own: demo 64, DynamiCrafter "
+                    "256, 512 or 1024.",
                 ),
                 io.Int.Input(
                     "height",
@@ -45,8 +41,8 @@ class I2VEncodeImage(io.ComfyNode):
                     min=8,
                     max=4096,
                     step=8,
-                    tooltip="Height of the video in pixels; best the model's own: demo 64, DynamiCrafter 256, "
-                    "320 or 576.",
+                    tooltip="Height of the video in pixels; best the model's own: demo 64, DynamiCrafter "
+                    "256, 320 or 576.",
                 ),
                 io.Combo.Input(
                     "fit",
@@ -66,9 +62,7 @@ class I2VEncodeImage(io.ComfyNode):
                 ),
             ],
             outputs=[
-                GivenImageSocket.Output(
-                    display_name="i2v_image", tooltip="The encoded picture for I2V Conditioning."
-                ),
+                GivenImageSocket.Output(display_name="i2v_image", tooltip="The encoded picture for I2V Conditioning."),
                 io.Image.Output(
                     display_name="image", tooltip="The picture at the video's size, to look at or compare."
                 ),
@@ -88,9 +82,7 @@ class I2VEncodeImage(io.ComfyNode):
     ) -> io.NodeOutput:
         if (clip_vision is None) != (image_projection is None):
             missing = "clip_vision" if clip_vision is None else "image_projection"
-            raise ValueError(
-                f"Image tokens need both clip_vision and image_projection; {missing} is missing or empty."
-            )
+            raise ValueError(f"Image tokens need both clip_vision and image_projection; {missing} is missing or empty.")
         pixels = fit_given_image(image, height, width, fit, vae.spacial_compression_encode())
         tokens, null_tokens = None, None
         if image_projection is not None:
@@ -110,8 +102,8 @@ class I2VConditioning(io.ComfyNode):
             max=240.0,
             step=1.0,
             tooltip="What the model is told about the speed: frames per second, where less means more "
-            "motion, or the frame stride (DynamiCrafter 256), where more does. 0 is the model's own; models without "
-            "such an input ignore it.",
+            "motion, or the frame stride (DynamiCrafter 256), where more does. 0 is the model's own; models "
+            "without such an input ignore it.",
         )
         # Host 0.3.75 has no such argument, but passes the entry on.
         fps.extra_dict["advanced"] = True
@@ -122,12 +114,8 @@ class I2VConditioning(io.ComfyNode):
             description="Joins the prompts with the given image and makes the empty latent, for any sampler.",
             inputs=[
                 io.Conditioning.Input("positive", tooltip="What should happen, from CLIP Text Encode."),
-                io.Conditioning.Input(
-                    "negative", tooltip="What should not, from CLIP Text Encode; may be empty text."
-                ),
-                GivenImageSocket.Input(
-                    "i2v_image", tooltip="The picture to animate, from Encode Image for I2V."
-                ),
+                io.Conditioning.Input("negative", tooltip="What should not, from CLIP Text Encode; may be empty text."),
+                GivenImageSocket.Input("i2v_image", tooltip="The picture to animate, from Encode Image for I2V."),
                 io.Int.Input(
                     "frames",
                     default=8,

@@ -33,7 +33,7 @@ class I2VLoadCheckpoint(io.ComfyNode):
             node_id="I2VLoadCheckpoint",
             display_name="Load I2V Checkpoint",
             category="I2V Diffusion/loaders",
-            description="Loads a video model: the demo of this pack, DynamiCrafter, VideoCrafter, ModelScope, "
+            description="Loads a video model: the demo of this pack, DynamiCrafter, VideoCrafter, ModelScope "
             "or Stable Diffusion 1.5 and 2.1. The kind is read from the file, never from its name.",
             inputs=[
                 io.Combo.Input(
@@ -44,9 +44,7 @@ class I2VLoadCheckpoint(io.ComfyNode):
                 preset,
             ],
             outputs=[
-                io.Model.Output(
-                    display_name="model", tooltip="The video model, for KSampler, LoRA loaders and so on."
-                ),
+                io.Model.Output(display_name="model", tooltip="The video model, for KSampler, LoRA loaders and so on."),
                 io.Clip.Output(
                     display_name="clip",
                     tooltip="Text encoder for CLIP Text Encode; empty if the file has none.",

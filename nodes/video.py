@@ -55,9 +55,7 @@ class I2VCombineVideo(io.ComfyNode):
                 ),
             ],
             outputs=[
-                io.Video.Output(
-                    display_name="video", tooltip="The written file, for nodes that take a VIDEO."
-                ),
+                io.Video.Output(display_name="video", tooltip="The written file, for nodes that take a VIDEO."),
                 io.String.Output(display_name="path", tooltip="Where the file lies, as an absolute path."),
                 io.Image.Output(display_name="images", tooltip="The frames as they came in."),
             ],

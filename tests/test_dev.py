@@ -104,9 +104,7 @@ def test_a_link_to_a_moved_clone_is_replaced_but_a_folder_is_not(tmp_path: Path)
         dev.link_pack(tmp_path)
 
 
-def test_a_step_runs_again_only_when_its_input_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_step_runs_again_only_when_its_input_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dev, "VENV", tmp_path)
     runs: list[str] = []
     for wanted in ("a", "a", "b"):
@@ -114,9 +112,7 @@ def test_a_step_runs_again_only_when_its_input_changed(
     assert runs == ["a", "b"]
 
 
-def test_a_failed_step_is_not_remembered_and_shows_its_log(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_step_is_not_remembered_and_shows_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dev, "VENV", tmp_path)
 
     def fail() -> None:

@@ -8,9 +8,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-HOST = re.compile(
-    r"(comfy|comfy_\w+|folder_paths|nodes|server|execution|latent_preview|node_helpers|app|main)(\.|$)"
-)
+HOST = re.compile(r"(comfy|comfy_\w+|folder_paths|nodes|server|execution|latent_preview|node_helpers|app|main)(\.|$)")
 PUBLIC_HOST = re.compile(r"(comfy_api\.latest|folder_paths)(\.|$)")
 PACK = [ROOT / "__init__.py", *sorted(ROOT.glob("i2v_core/**/*.py")), *sorted(ROOT.glob("nodes/**/*.py"))]
 SOURCES = [
@@ -43,9 +41,7 @@ def test_imports_follow_the_layout(path: Path) -> None:
     assert not absolute, "inside the pack imports are relative: the host names it after its path"
     if not place.startswith("nodes/host/"):
         allowed = PUBLIC_HOST if place.startswith("nodes/") else re.compile(r"(?!)")
-        assert not [m for m in found if HOST.match(m) and not allowed.match(m)], (
-            "internals are for nodes/host/"
-        )
+        assert not [m for m in found if HOST.match(m) and not allowed.match(m)], "internals are for nodes/host/"
     for here, there in (
         ("model", "diffusion"),
         ("diffusion", "model"),
@@ -53,9 +49,7 @@ def test_imports_follow_the_layout(path: Path) -> None:
         ("video", "model"),
     ):
         if place.startswith(f"i2v_core/{here}/"):
-            assert not [m for m in found if m.startswith(f".i2v_core.{there}")], (
-                f"{here} never imports {there}"
-            )
+            assert not [m for m in found if m.startswith(f".i2v_core.{there}")], f"{here} never imports {there}"
     if place.startswith("i2v_core/"):
         assert not [m for m in found if m.startswith(".nodes")], "the core does not know the nodes"
 

@@ -155,9 +155,7 @@ class ComfyServer:
             with error:
                 raise ServerError(refusal(json.loads(error.read()))) from None
 
-    def wait(
-        self, identity: str, *, seconds: float = 3600, watch: Callable[[], None] | None = None
-    ) -> dict[str, Any]:
+    def wait(self, identity: str, *, seconds: float = 3600, watch: Callable[[], None] | None = None) -> dict[str, Any]:
         """Wait for a queued workflow and return its history entry, whether it succeeded or not."""
         deadline = time.monotonic() + seconds
         while not (entry := self.get(f"/history/{identity}").get(identity)):
@@ -169,9 +167,7 @@ class ComfyServer:
             time.sleep(0.2)
         return dict(entry)
 
-    def run(
-        self, graph: Graph, *, seconds: float = 3600, watch: Callable[[], None] | None = None
-    ) -> dict[str, Any]:
+    def run(self, graph: Graph, *, seconds: float = 3600, watch: Callable[[], None] | None = None) -> dict[str, Any]:
         """Run an API-format workflow and return its history entry.
 
         Raises:

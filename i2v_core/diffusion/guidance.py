@@ -62,8 +62,7 @@ class ClassifierFreeGuidance:
             return conditional
         if unconditional is None:
             raise ValueError(
-                f"guidance scale {self.scale} needs the unconditional prediction, got None: "
-                "pass it or set scale 1"
+                f"guidance scale {self.scale} needs the unconditional prediction, got None: pass it or set scale 1"
             )
         if unconditional.shape != conditional.shape:
             raise ValueError(
@@ -77,6 +76,4 @@ class ClassifierFreeGuidance:
 def _spread(prediction: Tensor) -> Tensor:
     # In float32, so that the ratio of two spreads is not rounded to half precision.
     axes = tuple(range(1, prediction.ndim))
-    return prediction.to(torch.promote_types(prediction.dtype, torch.float32)).std(
-        dim=axes, correction=0, keepdim=True
-    )
+    return prediction.to(torch.promote_types(prediction.dtype, torch.float32)).std(dim=axes, correction=0, keepdim=True)

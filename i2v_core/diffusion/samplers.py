@@ -69,13 +69,9 @@ def sample_ddim(
     if not 0 <= eta <= 1:
         raise ValueError(f"eta must be in [0, 1], got {eta}")
     if eta > 0 and noise is None:
-        raise ValueError(
-            f"eta {eta} adds noise at each step, got noise=None: pass a noise function or set eta 0"
-        )
+        raise ValueError(f"eta {eta} adds noise at each step, got noise=None: pass a noise function or set eta 0")
     if scales is not None and scales.shape != sigmas.shape:
-        raise ValueError(
-            f"scales must have the shape {tuple(sigmas.shape)} of sigmas, got {tuple(scales.shape)}"
-        )
+        raise ValueError(f"scales must have the shape {tuple(sigmas.shape)} of sigmas, got {tuple(scales.shape)}")
     signal = [1.0] * len(levels) if scales is None else scales.tolist()
 
     state = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -100,9 +96,7 @@ def _split(sigma: float, following: float, eta: float) -> tuple[float, float]:
 def _draw(noise: Noise, step: int, state: Tensor) -> Tensor:
     drawn = noise(step)
     if drawn.shape != state.shape:
-        raise ValueError(
-            f"noise({step}) must have the shape {tuple(state.shape)} of x, got {tuple(drawn.shape)}"
-        )
+        raise ValueError(f"noise({step}) must have the shape {tuple(state.shape)} of x, got {tuple(drawn.shape)}")
     return drawn.to(dtype=state.dtype).to(state.device)
 
 

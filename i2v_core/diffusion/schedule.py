@@ -41,13 +41,9 @@ class ScheduleConfig:
         if self.timesteps < 2:
             raise ValueError(f"timesteps must be at least 2, got {self.timesteps}")
         if not 0 < self.beta_start <= self.beta_end < 1:
-            raise ValueError(
-                f"betas need 0 < beta_start <= beta_end < 1, got {self.beta_start} and {self.beta_end}"
-            )
+            raise ValueError(f"betas need 0 < beta_start <= beta_end < 1, got {self.beta_start} and {self.beta_end}")
         if self.beta_schedule not in get_args(BetaSchedule):
-            raise ValueError(
-                f"beta_schedule must be one of {get_args(BetaSchedule)}, got {self.beta_schedule!r}"
-            )
+            raise ValueError(f"beta_schedule must be one of {get_args(BetaSchedule)}, got {self.beta_schedule!r}")
         if self.rescale_base is not None and not 0 < self.rescale_base <= 1:
             raise ValueError(f"rescale_base must be in (0, 1] or None, got {self.rescale_base}")
 

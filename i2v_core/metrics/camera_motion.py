@@ -39,7 +39,11 @@ def warp_first_frame(frame: Tensor, offset: tuple[float, float], relative_side: 
 
 
 def measure_camera_motion(
-    clip: Tensor, *, pan_per_frame: float = 1 / 32, zoom_per_frame: float = 1.04, first_frame: Tensor | None = None
+    clip: Tensor,
+    *,
+    pan_per_frame: float = 1 / 32,
+    zoom_per_frame: float = 1.04,
+    first_frame: Tensor | None = None,
 ) -> CameraMotion:
     """Find the move (left, right, up, down, in, out, still) that explains the clip best.
 

@@ -24,7 +24,7 @@ def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **
     if q.shape[0] <= MAX_ATTENTION_BATCH:
         out = F.scaled_dot_product_attention(q, k, v)
     else:
-        parts = zip(*(x.split(MAX_ATTENTION_BATCH) for x in (q, k, v)), strict=True)
+        parts = zip(*(torch.split(x, MAX_ATTENTION_BATCH) for x in (q, k, v)), strict=True)
         out = torch.cat([F.scaled_dot_product_attention(*part) for part in parts])
     return rearrange(out, "b h n d -> b n (h d)")
 
@@ -85,8 +85,7 @@ class RelativeSelfAttention(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (
-            rearrange(project(x), "b t (h d) -> b h t d", h=self.heads)
-            for project in (self.to_q, self.to_k, self.to_v)
+            rearrange(project(x), "b t (h d) -> b h t d", h=self.heads) for project in (self.to_q, self.to_k, self.to_v)
         )
         q = q * q.shape[-1] ** -0.5
         position_k = self.relative_position_k(x.shape[1], q)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from einops import rearrange
 from torch import Tensor, nn
@@ -101,7 +102,7 @@ class Encoder(nn.Module):
         super().__init__()
         width = channels = config.channels
         self.conv_in = _conv(3, width)
-        self.down = nn.ModuleList()
+        self.down: Any = nn.ModuleList()
         for level, mult in enumerate(config.channel_mult):
             blocks = nn.ModuleList()
             for _ in range(config.num_res_blocks):
@@ -135,7 +136,7 @@ class Decoder(nn.Module):
         width, channels = config.channels, config.channels * config.channel_mult[-1]
         self.conv_in = _conv(config.latent_channels, channels)
         self.mid = _middle(channels)
-        stages = []
+        stages: list[nn.Module] = []
         for level, mult in reversed(list(enumerate(config.channel_mult))):
             blocks = nn.ModuleList()
             for _ in range(config.num_res_blocks + 1):
@@ -145,7 +146,7 @@ class Decoder(nn.Module):
             if level:
                 stage["upsample"] = Upsample(channels)
             stages.insert(0, stage)
-        self.up = nn.ModuleList(stages)
+        self.up: Any = nn.ModuleList(stages)
         self.norm_out = _norm(channels)
         self.conv_out = _conv(channels, 3)
 

@@ -48,9 +48,7 @@ class ResBlock(nn.Module):
             nn.SiLU(),
             operations.Conv2d(in_channels, out_channels, 3, padding=1, **factory),
         )
-        self.emb_layers = nn.Sequential(
-            nn.SiLU(), operations.Linear(embedding_features, out_channels, **factory)
-        )
+        self.emb_layers = nn.Sequential(nn.SiLU(), operations.Linear(embedding_features, out_channels, **factory))
         self.out_layers = nn.Sequential(
             operations.GroupNorm(32, out_channels, **factory),
             nn.SiLU(),
@@ -58,19 +56,17 @@ class ResBlock(nn.Module):
             operations.Conv2d(out_channels, out_channels, 3, padding=1, **factory),
         )
         same = in_channels == out_channels
-        self.skip_connection = (
-            nn.Identity() if same else operations.Conv2d(in_channels, out_channels, 1, **factory)
-        )
+        self.skip_connection = nn.Identity() if same else operations.Conv2d(in_channels, out_channels, 1, **factory)
         # The misspelled name is the checkpoints' own.
-        self.temopral_conv = (
-            TemporalConvolution(out_channels, operations, **factory) if temporal_convolution else None
-        )
+        self.temopral_conv = TemporalConvolution(out_channels, operations, **factory) if temporal_convolution else None
 
     def forward(self, h: Tensor, embedding: Tensor, frames: int) -> Tensor:
         """`(b t) c h w` with an embedding `b e` of each clip."""
         residual = self.in_layers(h)
         shift = self.emb_layers(embedding)[:, None, :, None, None]
-        residual = rearrange(rearrange(residual, "(b t) c h w -> b t c h w", t=frames) + shift, "b t c h w -> (b t) c h w")
+        residual = rearrange(
+            rearrange(residual, "(b t) c h w -> b t c h w", t=frames) + shift, "b t c h w -> (b t) c h w"
+        )
         h = self.skip_connection(h) + self.out_layers(residual)
         if self.temopral_conv is None:
             return h

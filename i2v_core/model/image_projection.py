@@ -32,7 +32,13 @@ class QueryAttention(nn.Module):
     """Queries attend to image tokens and to themselves."""
 
     def __init__(
-        self, features: int, heads: int, head_dim: int, attention: AttentionFunction, operations: Any, **factory: Any
+        self,
+        features: int,
+        heads: int,
+        head_dim: int,
+        attention: AttentionFunction,
+        operations: Any,
+        **factory: Any,
     ) -> None:
         super().__init__()
         self.heads, self.attention = heads, attention
@@ -64,7 +70,7 @@ class ImageProjection(nn.Module):
         self.config = config
         self.latents = nn.Parameter(torch.empty(1, config.queries * (config.frames or 1), features, **factory))
         self.proj_in = operations.Linear(config.image_features, features, **factory)
-        self.layers = nn.ModuleList(
+        self.layers: Any = nn.ModuleList(
             nn.ModuleList(
                 [
                     QueryAttention(features, config.heads, config.head_dim, attention, operations, **factory),

@@ -25,6 +25,11 @@ class PatchAutoencoderConfig:
         """Pixels per latent position along each axis."""
         return self.patch
 
+    @property
+    def scale_factor(self) -> float:
+        """The fit already brings latents to about unit deviation."""
+        return 1.0
+
 
 class PatchAutoencoder(nn.Module):
     """Encode patches linearly; decode them linearly, then add what the cleaning network finds."""

@@ -89,7 +89,7 @@ class TextEncoder(nn.Module):
         self.config = config
         features = config.features
         layers = [TextLayer(features, config.heads, operations, **factory) for _ in range(config.layers)]
-        self.text_model = nn.ModuleDict(
+        self.text_model: Any = nn.ModuleDict(
             {
                 "embeddings": nn.ModuleDict(
                     {
@@ -103,7 +103,7 @@ class TextEncoder(nn.Module):
         )
 
     @property
-    def token_embedding(self) -> nn.Module:
+    def token_embedding(self) -> nn.Embedding:
         return self.text_model["embeddings"]["token_embedding"]
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:

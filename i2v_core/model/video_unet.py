@@ -218,8 +218,8 @@ class VideoUNet(nn.Module):
 
         for i, block in enumerate(self.output_blocks):
             h = torch.cat([h, skips.pop()], dim=1)
-            size = skips[-1].shape[-2:] if skips else h.shape[-2:]
-            h = self._run(block, h, LayerInputs(inputs.embedding, text, image_tokens, frames, tuple(size)))
+            height, width = (skips[-1] if skips else h).shape[-2:]
+            h = self._run(block, h, LayerInputs(inputs.embedding, text, image_tokens, frames, (height, width)))
             h = _call_after(after_block, h, BlockAddress("output", i), frames)
         return rearrange(self.out(h), "(b t) c h w -> b c t h w", t=frames)
 
@@ -299,9 +299,7 @@ class LayerFactory:
 
     def _residual(self, in_channels: int, channels: int) -> ResBlock:
         config = self.config
-        return ResBlock(
-            in_channels, channels, config.embedding_features, config.temporal_convolution, **self._kw
-        )
+        return ResBlock(in_channels, channels, config.embedding_features, config.temporal_convolution, **self._kw)
 
     def _transformers(self, channels: int) -> Iterator[nn.Module]:
         heads = self.config.heads(channels)
@@ -339,20 +337,21 @@ def initialize_video_unet(unet: VideoUNet) -> None:
     """
     for module in unet.modules():
         if isinstance(module, ResBlock):
-            nn.init.zeros_(module.out_layers[-1].weight)
-            nn.init.zeros_(module.out_layers[-1].bias)
+            _zero(module.out_layers[-1])
             if module.temopral_conv is not None:
-                nn.init.zeros_(module.temopral_conv.conv4[-1].weight)
-                nn.init.zeros_(module.temopral_conv.conv4[-1].bias)
+                _zero(module.temopral_conv.conv4[-1])
         elif isinstance(module, (SpatialTransformer, TemporalTransformer)):
-            nn.init.zeros_(module.proj_out.weight)
-            nn.init.zeros_(module.proj_out.bias)
+            _zero(module.proj_out)
         elif isinstance(module, RelativeSelfAttention):
             nn.init.normal_(module.relative_position_k.embeddings_table, std=0.02)
             nn.init.normal_(module.relative_position_v.embeddings_table, std=0.02)
         elif isinstance(module, DualCrossAttention) and module.image_gate == "learned":
             nn.init.zeros_(module.alpha)
-    for layer in (unet.out[-1], getattr(unet, "fps_embedding", [None])[-1]):
-        if layer is not None:
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+    _zero(unet.out[-1])
+    if unet.config.fps_embedding:
+        _zero(unet.fps_embedding[-1])
+
+
+def _zero(layer: Any) -> None:
+    nn.init.zeros_(layer.weight)
+    nn.init.zeros_(layer.bias)

@@ -43,7 +43,9 @@ SaveModules = Callable[[nn.ModuleDict, Path, dict[str, str]], None]
 class Task(Protocol):
     """What is trained: `modules` hold the trained parameters, `loss` depends on them and on the step only."""
 
-    modules: nn.ModuleDict
+    @property
+    def modules(self) -> nn.ModuleDict:
+        """Networks by name."""
 
     def loss(self, step: int, batch_size: int) -> Tensor:
         """Scalar loss of one batch; the same step always sees the same data and noise."""
@@ -150,7 +152,8 @@ class Trainer:
             "i2v.train_seconds": str(round(self.seconds)),
             "i2v.train_config": json.dumps(asdict(self.config)),
         }
-        self.task.save(self.average.module, path, metadata)
+        averaged: nn.ModuleDict = self.average.module  # type: ignore[assignment]
+        self.task.save(averaged, path, metadata)
         return path
 
     def _log(self, loss: float) -> None:

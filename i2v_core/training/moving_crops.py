@@ -114,7 +114,13 @@ def _choice(generator: torch.Generator, options: tuple[str, ...]) -> str:
 
 
 def render_window(
-    photograph: tuple[Tensor, ...], center: tuple[float, float], side: float, angle: float, motion: str, frames: int, size: int
+    photograph: tuple[Tensor, ...],
+    center: tuple[float, float],
+    side: float,
+    angle: float,
+    motion: str,
+    frames: int,
+    size: int,
 ) -> Tensor:
     """Sample the moving window: `t 3 size size` in [0, 1].
 
@@ -135,7 +141,11 @@ def render_window(
     position = (torch.tensor(center) + side * turned) / 2**level
     grid = 2 * position / torch.tensor([width, height]) - 1
     sampled = F.grid_sample(
-        pixels, grid.reshape(1, frames * size, size, 2), mode="bilinear", padding_mode="reflection", align_corners=False
+        pixels,
+        grid.reshape(1, frames * size, size, 2),
+        mode="bilinear",
+        padding_mode="reflection",
+        align_corners=False,
     )
     return sampled.reshape(3, frames, size, size).transpose(0, 1)
 
@@ -161,8 +171,8 @@ class MovingCrops:
         largest = min(height, width) / (2 * margin)
         smallest = min(config.smallest_window, largest)
         side = math.exp(_uniform(generator, math.log(smallest), math.log(largest)))
-        center = tuple(_uniform(generator, side * margin, extent - side * margin) for extent in (width, height))
-        pixels = render_window(photograph, center, side, angle, motion, config.frames, config.size)
+        x, y = (_uniform(generator, side * margin, extent - side * margin) for extent in (width, height))
+        pixels = render_window(photograph, (x, y), side, angle, motion, config.frames, config.size)
         if torch.rand((), generator=generator).item() < 0.5 and motion not in ("left", "right"):
             pixels = pixels.flip(-1)
         pixels = _recolor(pixels, generator)

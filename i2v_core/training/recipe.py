@@ -14,9 +14,8 @@ from torch import nn
 from ..build import build_text_encoder, build_unet
 from ..files import StrPath, atomic_path
 from ..model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig, fit_patches
-from ..model.text_encoder import TextEncoderConfig, initialize_text_encoder
-from ..model.video_unet import VideoUNetConfig, initialize_video_unet
-from ..diffusion.schedule import Schedule
+from ..model.text_encoder import TextEncoder, TextEncoderConfig, initialize_text_encoder
+from ..model.video_unet import VideoUNet, VideoUNetConfig, initialize_video_unet
 from ..presets import PRESETS, Preset
 from ..weights import Checkpoint, save_checkpoint
 from ..weights.configs import decode_config
@@ -86,11 +85,11 @@ def run_recipe(recipe: Recipe, on_step: OnStep | None = None) -> Path:
     autoencoder.requires_grad_(False)
 
     task = VideoTask(
-        nn.ModuleDict({"unet": unet, "text_encoder": text_encoder}),
+        unet,
+        text_encoder,
         autoencoder,
         data,
-        Schedule(recipe.preset.schedule),
-        recipe.preset.prediction,
+        recipe.preset,
         write,
     )
     trainer = Trainer(task, recipe.train)
@@ -99,7 +98,7 @@ def run_recipe(recipe: Recipe, on_step: OnStep | None = None) -> Path:
     return trainer.run(_report(on_step, "video", recipe.train))
 
 
-def new_networks(recipe: Recipe) -> tuple[nn.Module, nn.Module]:
+def new_networks(recipe: Recipe) -> tuple[TextEncoder, VideoUNet]:
     """Text encoder and U-Net with the recipe's seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.train.seed)

@@ -51,9 +51,7 @@ def to_rgb(picture: Tensor) -> Tensor:
 def fit_size(height: int, width: int, multiple: int = 8) -> tuple[int, int]:
     """Return the nearest (height, width) whose sides are multiples of `multiple`, at least one of each."""
     if min(height, width, multiple) < 1:
-        raise ValueError(
-            f"Expected positive numbers, got height {height}, width {width}, multiple {multiple}."
-        )
+        raise ValueError(f"Expected positive numbers, got height {height}, width {width}, multiple {multiple}.")
     return _nearest(height, multiple), _nearest(width, multiple)
 
 

@@ -162,21 +162,15 @@ def read_video(
         )
     index = index or index_frames(path)
     if not 0 <= start < index.duration:
-        raise ValueError(
-            f"Expected a start within '{path}', 0 to {float(index.duration):.3f} s, got {start} s."
-        )
+        raise ValueError(f"Expected a start within '{path}', 0 to {float(index.duration):.3f} s, got {start} s.")
     rate = index.fps / stride if fps is None else as_fps(fps)
-    selected = (
-        _stretch(index, Fraction(start), stride) if fps is None else _sampled(index, Fraction(start), rate)
-    )
+    selected = _stretch(index, Fraction(start), stride) if fps is None else _sampled(index, Fraction(start), rate)
     if frames is not None and len(selected) < frames:
         raise ValueError(
             f"'{path}' holds {len(selected)} such frames from {start} s on, asked for {frames}. "
             "Ask for fewer frames, a smaller stride, a higher fps or an earlier start."
         )
-    return replace(
-        read_frames(path, selected[:frames], index=index, size=size, mode=mode, threads=threads), fps=rate
-    )
+    return replace(read_frames(path, selected[:frames], index=index, size=size, mode=mode, threads=threads), fps=rate)
 
 
 def _mean_rate(steps: int, span: Fraction, declared: Fraction | None) -> Fraction:
@@ -206,9 +200,7 @@ def _open(path: StrPath, threads: int = 0) -> Iterator[tuple[InputContainer, Vid
             # The cover picture of a sound file is a video stream to FFmpeg, but not to us.
             streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
             if not streams:
-                raise ValueError(
-                    f"'{path}' holds no video stream. Choose a file with pictures, such as an mp4."
-                )
+                raise ValueError(f"'{path}' holds no video stream. Choose a file with pictures, such as an mp4.")
             streams[0].thread_type, streams[0].thread_count = ThreadType.AUTO, threads
             yield container, streams[0]
     except av.FFmpegError as error:
@@ -242,9 +234,7 @@ def _runs(index: FrameIndex, wanted: Sequence[int]) -> list[tuple[int, list[int]
     return [(index.keyframes[groups[first]], list(wanted[first:end])) for first, end in pairwise(cuts)]
 
 
-def _scan(
-    container: InputContainer, stream: VideoStream, wanted: Sequence[int]
-) -> Iterator[tuple[int, av.VideoFrame]]:
+def _scan(container: InputContainer, stream: VideoStream, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
     """Decode on and yield the frames with these stamps; stop after the last, or at one that does not come."""
     position = 0
     for frame in container.decode(stream):

@@ -56,9 +56,7 @@ def write_video(
     """
     path, rate, tags = Path(path), as_fps(fps), dict(metadata or {})
     if path.suffix.lower() != ".mp4" or not 0 <= crf <= 51:
-        raise ValueError(
-            f"Expected a name ending in .mp4 and a crf from 0 to 51, got '{path.name}' and {crf}."
-        )
+        raise ValueError(f"Expected a name ending in .mp4 and a crf from 0 to 51, got '{path.name}' and {crf}.")
     if not all(isinstance(text, str) for entry in tags.items() for text in entry):
         raise ValueError("Expected strings as keys and values of metadata. Use json.dumps for other values.")
     with atomic_path(path) as temporary, _open(temporary) as container:
@@ -85,9 +83,7 @@ def _encode(
         if stream is None:
             stream, size = _add_stream(container, picture, rate, crf), picture.shape
         if picture.shape != size:
-            raise ValueError(
-                f"Frame {count} is {picture.shape[:2]}, the first was {size[:2]}. Fit all to one size."
-            )
+            raise ValueError(f"Frame {count} is {picture.shape[:2]}, the first was {size[:2]}. Fit all to one size.")
         encoded = to_yuv_frame(picture)
         encoded.pts, encoded.time_base = count - 1, 1 / rate
         container.mux(stream.encode(encoded))
@@ -99,9 +95,7 @@ def _encode(
     return count, stream
 
 
-def _add_stream(
-    container: OutputContainer, picture: NDArray[np.uint8], rate: Fraction, crf: int
-) -> VideoStream:
+def _add_stream(container: OutputContainer, picture: NDArray[np.uint8], rate: Fraction, crf: int) -> VideoStream:
     stream = container.add_stream("libx264", rate=rate, options={"crf": str(crf)})
     height, width = picture.shape[:2]
     stream.height, stream.width, stream.pix_fmt = height + height % 2, width + width % 2, "yuv420p"

@@ -75,9 +75,7 @@ def load_checkpoint(
         preset: as in `read_checkpoint`, which also says what is raised.
     """
     contents = read_checkpoint(path, preset=preset)
-    networks: dict[str, Any] = {
-        part.name: _network(part, contents, device, dtype or torch.float32) for part in PARTS
-    }
+    networks: dict[str, Any] = {part.name: _network(part, contents, device, dtype or torch.float32) for part in PARTS}
     return Checkpoint(
         **networks, preset=contents.preset, dialect=contents.dialect, metadata=dict(contents.metadata or {})
     )
@@ -127,8 +125,7 @@ def _network(
     network = part.build(config, device="meta", dtype=dtype)
     # Copies, so that nothing holds on to the file, which may be replaced while the network lives.
     owned = {
-        name: tensor.to(device=device, dtype=dtype, copy=True)
-        for name, tensor in getattr(contents, part.name).items()
+        name: tensor.to(device=device, dtype=dtype, copy=True) for name, tensor in getattr(contents, part.name).items()
     }
     network.load_state_dict(owned, assign=True)
     return network.eval()

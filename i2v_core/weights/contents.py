@@ -62,12 +62,8 @@ class Part:
 
 
 UNET = Part("unet", "model.diffusion_model.", (VideoUNetConfig,), build_unet)
-IMAGE_PROJECTION = Part(
-    "image_projection", "image_proj_model.", (ImageProjectionConfig,), build_image_projection
-)
-AUTOENCODER = Part(
-    "autoencoder", "first_stage_model.", (AutoencoderConfig, PatchAutoencoderConfig), build_autoencoder
-)
+IMAGE_PROJECTION = Part("image_projection", "image_proj_model.", (ImageProjectionConfig,), build_image_projection)
+AUTOENCODER = Part("autoencoder", "first_stage_model.", (AutoencoderConfig, PatchAutoencoderConfig), build_autoencoder)
 TEXT_ENCODER = Part("text_encoder", "cond_stage_model.", (TextEncoderConfig,), build_text_encoder)
 PARTS = (UNET, IMAGE_PROJECTION, AUTOENCODER, TEXT_ENCODER)
 

@@ -98,7 +98,7 @@ def _read_pickle(file: Path, mmap: bool) -> Any:
             "reading it would execute code that the file carries, or it is damaged; "
             "only plain tensors are read: convert it to safetensors where you trust it"
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # a damaged pickle fails in every imaginable way
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"it is truncated or damaged ({reason}); download or copy it again") from error
 
@@ -112,5 +112,5 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
     if isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     elif isinstance(content.get("module"), Mapping):
-        content = {key[DEEPSPEED_PREFIX:]: value for key, value in content["module"].items()}
-    return {key: value for key, value in content.items() if isinstance(value, Tensor)}
+        content = {str(key)[DEEPSPEED_PREFIX:]: value for key, value in content["module"].items()}
+    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}

@@ -93,9 +93,11 @@ def _unet(tensors: Mapping[str, Tensor]) -> tuple[Dialect, Tensors]:
     if unet is None:
         unet = {name: tensor for name, tensor in tensors.items() if not NOT_UNET.match(name)}
     dialect = dialect_of(unet)
-    kind = looks_like(tensors)
-    if kind is not None and (dialect is None or not kind.startswith(("a VAE", "a text", "an image"))):
-        raise CheckpointError(f"it looks like {kind}; a video U-Net or Stable Diffusion 1.5 or 2.1 is needed")
+    if kind := looks_like(tensors if dialect is None else unet):
+        raise CheckpointError(
+            f"it looks like {kind}; expected a checkpoint of this pack, LVDM, ModelScope, diffusers or "
+            "Stable Diffusion 1.5 or 2.1"
+        )
     if dialect is None:
         first = next(iter(tensors), None)
         arrived = f"its {len(tensors)} tensors start with '{first}'" if first else "it holds no tensors"

@@ -67,9 +67,7 @@ def layout_of(config: VideoUNetConfig) -> Layout:
 def diffusers_layout(names: Iterable[str]) -> Layout:
     """Layout of a diffusers U-Net, from its parameter names."""
     names = list(names)
-    resnets = {
-        match.groups() for name in names if (match := re.match(r"down_blocks\.(\d+)\.resnets\.(\d+)\.", name))
-    }
+    resnets = {match.groups() for name in names if (match := re.match(r"down_blocks\.(\d+)\.resnets\.(\d+)\.", name))}
     attention = {match[1] for name in names if (match := re.match(r"down_blocks\.(\d+)\.attentions\.", name))}
     return Layout(
         levels=1 + max((int(level) for level, _ in resnets), default=-1),
@@ -80,7 +78,7 @@ def diffusers_layout(names: Iterable[str]) -> Layout:
 
 
 def diffusers_modules(layout: Layout) -> Iterator[tuple[str, str]]:
-    """Every module's name, ours and that of diffusers' `UNet3DConditionModel` (and its two-dimensional U-Net)."""
+    """Every module's name, ours and that of diffusers' `UNet3DConditionModel` or two-dimensional U-Net."""
     yield "time_embed.0", "time_embedding.linear_1"
     yield "time_embed.2", "time_embedding.linear_2"
     yield "input_blocks.0.0", "conv_in"
@@ -129,9 +127,7 @@ def _residual(ours: str, theirs: str, index: int) -> Iterator[tuple[str, str]]:
     yield f"{ours}.temopral_conv", f"{theirs}.temp_convs.{index}"
 
 
-def _attention(
-    ours: str, theirs: str, index: int, present: bool, temporal: bool
-) -> Iterator[tuple[str, str]]:
+def _attention(ours: str, theirs: str, index: int, present: bool, temporal: bool) -> Iterator[tuple[str, str]]:
     if present:
         yield f"{ours}.1", f"{theirs}.attentions.{index}"
         if temporal:

@@ -5,26 +5,17 @@ from collections.abc import Iterable
 
 # The first pattern that any name matches decides, so the special comes before the general.
 KINDS: tuple[tuple[str, str], ...] = (
-    (r"\.lora_(up|down|A|B)\.|\.lora\.(up|down)\.|^lora_", "a LoRA; load it with the host's own loader"),
-    (r"motion_modules\.", "an AnimateDiff motion module, which this pack does not run"),
-    (r"^control_model\.|input_hint_block|controlnet_", "a ControlNet; load it with the host's own loader"),
-    (
-        r"(input_blocks|down_blocks)\..*(time_stack|temporal_transformer_blocks)",
-        "Stable Video Diffusion, which this pack does not run",
-    ),
-    (
-        r"^conditioner\.embedders|^add_embedding\.|transformer_blocks\.1\.attn",
-        "SDXL, which this pack does not run",
-    ),
-    (r"image_latents_proj_in|local_image_concat", "I2VGen-XL, which this pack does not run"),
+    (r"\.lora_(up|down|A|B)\.|\.lora\.(up|down)\.|^lora_", "a LoRA"),
+    (r"motion_modules\.", "an AnimateDiff motion module"),
+    (r"^control_model\.|input_hint_block|controlnet_", "a ControlNet"),
+    (r"(input_blocks|down_blocks)\..*(time_stack|temporal_transformer_blocks)", "Stable Video Diffusion"),
+    (r"image_latents_proj_in|local_image_concat", "I2VGen-XL"),
+    (r"^conditioner\.embedders|^add_embedding\.|transformer_blocks\.1\.(attn|norm)", "SDXL or its like"),
     (r"double_blocks\.|single_transformer_blocks\.|joint_blocks\.", "a diffusion transformer"),
     (r"x_embedder|patch_embed|(^|\.)blocks\.\d+\.(self_attn|attn1|attn)\.", "a diffusion transformer"),
-    (r"^(text_model|transformer\.resblocks|vision_model|visual|encoder\.block)\.", "a text or image encoder"),
-    (r"^(cond_stage_model|embedder)\.", "a text or image encoder"),
-    (
-        r"^(first_stage_model\.)?(encoder|decoder)\.(conv_in|mid|down|up)",
-        "a VAE; load it with the host's own loader",
-    ),
+    (r"^(text_model|transformer\.resblocks|encoder\.block)\.|^cond_stage_model\.", "a text encoder"),
+    (r"^(vision_model|visual|embedder)\.", "an image encoder"),
+    (r"^(first_stage_model\.)?(encoder|decoder)\.(conv_in|mid|down|up)", "a VAE"),
     (r"^(image_proj_model\.)?latents$", "an image projection without its U-Net"),
 )
 

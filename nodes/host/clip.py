@@ -40,9 +40,7 @@ class HashedWords:
 class HostTextEncoder(TextEncoder):
     """`TextEncoder` behind the host's calling convention for text models."""
 
-    def __init__(
-        self, config: dict[str, int], dtype: torch.dtype, device: torch.device, operations: Any
-    ) -> None:
+    def __init__(self, config: dict[str, int], dtype: torch.dtype, device: torch.device, operations: Any) -> None:
         super().__init__(TextEncoderConfig(**config), operations=operations, dtype=dtype, device=device)
         self.num_layers = self.config.layers
 

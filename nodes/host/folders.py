@@ -28,7 +28,5 @@ def checkpoint_path(name: str) -> Path:
     """
     found = next((path for kind in KINDS if (path := folder_paths.get_full_path(kind, name))), None)
     if found is None:
-        raise FileNotFoundError(
-            f"There is no weights file '{name}' any more: refresh the list and choose again."
-        )
+        raise FileNotFoundError(f"There is no weights file '{name}' any more: refresh the list and choose again.")
     return Path(found)

@@ -32,7 +32,7 @@ class HostImageProjection:
         expected, given = projection.config.image_features, image_features.shape[-1]
         if given != expected:
             raise ValueError(
-                f"The image projection expects image features of width {expected}, clip_vision gives {given}: "
+                f"The image projection expects features of width {expected}, clip_vision gives {given}: "
                 "use the encoder that the checkpoint was trained with (DynamiCrafter: OpenCLIP ViT-H/14)."
             )
         comfy.model_management.load_models_gpu([self.patcher])
@@ -57,9 +57,7 @@ def load_image_projection(contents: CheckpointContents) -> HostImageProjection |
     return HostImageProjection(patcher)
 
 
-def encode_image_tokens(
-    clip_vision: Any, projection: HostImageProjection, pixels: Tensor
-) -> tuple[Tensor, Tensor]:
+def encode_image_tokens(clip_vision: Any, projection: HostImageProjection, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Image tokens of a picture `1 h w 3` in [0, 1], and of the null image."""
     # Squashed to the encoder's square and not cropped, as in training.
     image, null = (

@@ -18,9 +18,7 @@ class ScaledLatents(comfy.latent_formats.LatentFormat):
             `3`; None leaves the preview out.
     """
 
-    def __init__(
-        self, config: AutoencoderConfig, colors: tuple[list[list[float]], list[float]] | None = None
-    ) -> None:
+    def __init__(self, config: AutoencoderConfig, colors: tuple[list[list[float]], list[float]] | None = None) -> None:
         self.scale_factor = config.scale_factor
         self.latent_channels = config.latent_channels
         self.spacial_downscale_ratio = config.downscale

@@ -59,11 +59,18 @@ class VideoModel(comfy.model_base.BaseModel):
         self.video_unet: VideoUNetConfig = config.video_unet
         self.preset = config.preset
 
+    def _apply_model(self, x: Tensor, t: Tensor, c_concat: Tensor | None = None, *further: Any, **named: Any) -> Tensor:
+        """As the host does, around the given image where the network estimates differences to it."""
+        if not self.preset.image_residual or c_concat is None:
+            return super()._apply_model(x, t, c_concat, *further, **named)
+        origin = c_concat.to(x)
+        return super()._apply_model(x - origin, t, c_concat, *further, **named) + origin
+
     def concat_cond(self, **given: Any) -> Tensor | None:
         """The given image's latent in every frame, `(b t) c h w`, for models with channels for it."""
         noise = given["noise"]
-        channels = self.video_unet.in_channels - noise.shape[1]
-        if channels <= 0:
+        channels = self.video_unet.in_channels - self.video_unet.out_channels
+        if channels == 0:
             return None
         latent = given.get(IMAGE_LATENT)
         if latent is None:
@@ -72,8 +79,8 @@ class VideoModel(comfy.model_base.BaseModel):
         wanted = (channels, *noise.shape[2:])
         if latent.shape[1:] != wanted or len(latent) not in (1, frames):
             raise ValueError(
-                f"The given image's latent is {_size(latent[0])}, the latent to sample asks for {_size(noise[0])}: "
-                "take both from the same I2V Conditioning, and the VAE from the model's own file."
+                f"The given image's latent is {_size(latent[0])}, the one to sample {_size(noise[0])}: take "
+                "both from the same I2V Conditioning, and the VAE from the model's own file."
             )
         per_frame = self.process_latent_in(latent).expand(frames, *wanted)
         return per_frame.repeat(len(noise) // frames, 1, 1, 1).to(given["device"])
@@ -97,6 +104,11 @@ class VideoModel(comfy.model_base.BaseModel):
         Raises ValueError if the entry does not fit the model or the latent, and says what to connect.
         """
         _check_text(given.get("cross_attn"), self.video_unet.context_dim)
+        if given["noise"].shape[1] != self.video_unet.out_channels:
+            raise ValueError(
+                f"This model's latents have {self.video_unet.out_channels} channels, got "
+                f"{given['noise'].shape[1]}: take the latent from I2V Conditioning."
+            )
         frames = _clip_frames(given)
         conds = super().extra_conds(**given)
         conds["num_video_frames"] = comfy.conds.CONDConstant(frames)
@@ -128,9 +140,7 @@ def host_unet_config(config: VideoUNetConfig) -> dict[str, Any]:
         "num_res_blocks": [config.num_res_blocks for _ in levels],
         "transformer_depth": [depth[level] for level in levels for _ in range(config.num_res_blocks)],
         "transformer_depth_middle": 1,
-        "transformer_depth_output": [
-            depth[level] for level in levels for _ in range(config.num_res_blocks + 1)
-        ],
+        "transformer_depth_output": [depth[level] for level in levels for _ in range(config.num_res_blocks + 1)],
         "context_dim": config.context_dim,
         "adm_in_channels": config.pooled_text_dim,
     }

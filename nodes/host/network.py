@@ -37,9 +37,7 @@ class HostVideoUNet(VideoUNet):
         **_: object,
     ) -> None:
         # What else is in the host's configuration only describes the network to its LoRA maps.
-        super().__init__(
-            video_unet, operations=operations, attention=host_attention, device=device, dtype=dtype
-        )
+        super().__init__(video_unet, operations=operations, attention=host_attention, device=device, dtype=dtype)
 
     def forward(
         self,
@@ -92,9 +90,7 @@ class HostVideoUNet(VideoUNet):
         return clips_to_rows(prediction)
 
 
-def control_residuals(
-    control: Control | None, blocks: int, frames: int, dtype: torch.dtype
-) -> Residuals | None:
+def control_residuals(control: Control | None, blocks: int, frames: int, dtype: torch.dtype) -> Residuals | None:
     """What a ControlNet adds to the skips and the middle; the host lists it from the first input block on.
 
     A list shorter than `blocks` belongs to the deepest ones, since the host takes from its end.

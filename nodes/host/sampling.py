@@ -35,9 +35,7 @@ class ClipSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampl
         scale = self.schedule.scale_at(sigma)
         return to_denoised(self.prediction, model_output, model_input, sigma, scale)
 
-    def noise_scaling(
-        self, sigma: Tensor, noise: Tensor, latent_image: Tensor, max_denoise: bool = False
-    ) -> Tensor:
+    def noise_scaling(self, sigma: Tensor, noise: Tensor, latent_image: Tensor, max_denoise: bool = False) -> Tensor:
         """Noise of unit variance and a clean latent `t c h w` to the state at sigma."""
         level = sigma
         if max_denoise:

@@ -2,11 +2,15 @@
 
 from typing import Any
 
+import comfy.model_patcher
 import comfy.sd
+import comfy.taesd.taesd
 import torch
 from torch import Tensor
 
+from ...i2v_core.build import build_autoencoder
 from ...i2v_core.model.autoencoder import AutoencoderConfig
+from ...i2v_core.model.patch_autoencoder import PatchAutoencoderConfig
 from ...i2v_core.weights import CheckpointContents
 
 
@@ -16,6 +20,8 @@ def load_vae(contents: CheckpointContents) -> Any:
     tensors = dict(contents.autoencoder or {})
     if config is None or config == AutoencoderConfig():
         return comfy.sd.VAE(sd=tensors)
+    if isinstance(config, PatchAutoencoderConfig):
+        return _patch_vae(config, tensors)
     # Half precision saves nothing at this size and costs picture quality.
     vae = comfy.sd.VAE(sd=tensors, config={"params": _parameters(config)}, dtype=torch.float32)
     vae.latent_channels = config.latent_channels
@@ -35,6 +41,24 @@ def encode_image(vae: Any, pixels: Tensor) -> Tensor:
             "Load I2V Checkpoint, or one for Stable Diffusion 1.5 or 2.1 where the model takes its latents."
         )
     return latent
+
+
+def _patch_vae(config: PatchAutoencoderConfig, tensors: dict[str, Tensor]) -> Any:
+    """The host's VAE with our network in it.
+
+    The host knows no linear patches. It sets itself up for a tiny network of as many channels, so that all it does
+    around one (memory, batches, tiles) is its own in every version; then ours takes that network's place.
+    """
+    shell = comfy.taesd.taesd.TAESD(latent_channels=config.latent_channels).state_dict()
+    vae = comfy.sd.VAE(sd=shell, dtype=torch.float32)
+    network = build_autoencoder(config, dtype=vae.vae_dtype).eval()
+    network.load_state_dict({name: tensor.to(vae.vae_dtype) for name, tensor in tensors.items()})
+    vae.first_stage_model, offload_device = network, vae.patcher.offload_device
+    vae.patcher = comfy.model_patcher.ModelPatcher(network, load_device=vae.device, offload_device=offload_device)
+    vae.downscale_ratio = vae.upscale_ratio = config.downscale
+    vae.size = None
+    vae.model_size()
+    return vae
 
 
 def _parameters(config: AutoencoderConfig) -> dict[str, Any]:

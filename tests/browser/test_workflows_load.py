@@ -62,6 +62,7 @@ def load(page: Any, path: Path) -> list[dict[str, Any]]:
 def test_no_node_is_missing_and_every_widget_keeps_its_value(page: Any, path: Path, tmp_path: Path) -> None:
     shown = load(page, path)
     page.screenshot(path=tmp_path / f"{path.stem}.png")
+    assert page.locator(".p-toast-message").all_inner_texts() == [], "the front end complains about the file"
     assert [node["type"] for node in shown if not node["known"] or node["errors"]] == []
     written = {node["id"]: node for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
     assert {node["id"] for node in shown} == set(written)

@@ -1,4 +1,4 @@
-"""What the pack costs the host at start, measured in a new process with the host's own loader."""
+"""What the pack costs the host at start, and what of it the running server shows."""
 
 import json
 import subprocess
@@ -21,30 +21,23 @@ async def measure():
     await nodes.init_builtin_extra_nodes()
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
-        before = time.perf_counter()
+        before = time.process_time()
         loaded = await nodes.load_custom_node(pack)
-        seconds = time.perf_counter() - before
+        seconds = time.process_time() - before
     return {"loaded": loaded, "seconds": seconds, "said": said.getvalue()}
 
 print(json.dumps(asyncio.run(measure())))
 """
 
 
-def measure(host_folder: Path) -> dict[str, object]:
+def test_importing_the_pack_is_quick_and_silent(host_folder: Path) -> None:
+    """In a new process, by the host's own loader, in processor time: wall time measures the neighbors too."""
     command = [sys.executable, "-c", MEASURE, str(host_folder), str(dev.ROOT)]
     reply = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return dict(json.loads(reply.splitlines()[-1]))
-
-
-def test_importing_the_pack_is_quick_and_silent(host_folder: Path) -> None:
-    result = measure(host_folder)
+    result = json.loads(reply.splitlines()[-1])
     assert result["loaded"] is True, result["said"]
     assert result["said"] == ""
-    # Other processes can only make it slower: the best of three counts.
-    seconds = [float(str(result["seconds"]))]
-    while min(seconds) >= 0.3 and len(seconds) < 3:
-        seconds.append(float(str(measure(host_folder)["seconds"])))
-    assert min(seconds) < 0.3, f"the pack adds {min(seconds):.2f} s to the host's start"
+    assert result["seconds"] < 0.3
 
 
 def test_every_node_is_in_the_running_server(host: ComfyServer) -> None:
@@ -60,14 +53,13 @@ def test_every_input_and_output_explains_itself(host: ComfyServer) -> None:
     for key, info in host.object_info().items():
         if key.startswith("I2V"):
             inputs = {**info["input"].get("required", {}), **info["input"].get("optional", {})}
-            assert not [name for name, spec in inputs.items() if not (spec[1:] and spec[1].get("tooltip"))], (
-                key
-            )
+            assert not [name for name, spec in inputs.items() if not (spec[1:] and spec[1].get("tooltip"))], key
             assert all(info["output_tooltips"]), key
 
 
 def test_every_node_has_a_help_page_that_the_server_serves(host: ComfyServer) -> None:
     for key in host.object_info():
         if key.startswith("I2V"):
-            page = host.read(f"/extensions/{dev.PACK}/docs/{key}.md").decode()
-            assert page.startswith("# "), f"web/docs/{key}.md starts with its title"
+            page = dev.ROOT / "web/docs" / f"{key}.md"
+            assert page.is_file()
+            assert host.read(f"/extensions/{dev.PACK}/docs/{key}.md") == page.read_bytes()

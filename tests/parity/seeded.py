@@ -52,9 +52,7 @@ def state_dict(case: dict[str, Any]) -> dict[str, Tensor]:
 def inputs(case: dict[str, Any]) -> dict[str, Tensor]:
     """Return the inputs of a case by name."""
     return {
-        key: torch.tensor(spec["values"])
-        if "values" in spec
-        else seeded_normal(f"{case['name']}/{key}", spec["shape"])
+        key: torch.tensor(spec["values"]) if "values" in spec else seeded_normal(f"{case['name']}/{key}", spec["shape"])
         for key, spec in case["inputs"].items()
     }
 

@@ -44,9 +44,7 @@ def test_a_failing_node_is_named_and_the_next_run_succeeds(host: ComfyServer, tm
 
 
 def test_refusal_without_nodes_is_the_error_itself() -> None:
-    assert (
-        refusal({"error": {"message": "Prompt has no outputs"}, "node_errors": {}}) == "Prompt has no outputs"
-    )
+    assert refusal({"error": {"message": "Prompt has no outputs"}, "node_errors": {}}) == "Prompt has no outputs"
 
 
 def test_an_interrupted_run_is_a_failure() -> None:

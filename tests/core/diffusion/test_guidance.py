@@ -47,9 +47,7 @@ def test_rescale_draws_the_spread_of_each_clip_to_the_conditional_one(amount: fl
     expected = amount * spread(conditional) + (1 - amount) * spread(guided)
     rescaled = rescale_to(guided, conditional, amount)
     torch.testing.assert_close(spread(rescaled), expected)
-    torch.testing.assert_close(
-        rescaled / guided, (expected / spread(guided)).reshape(2, 1, 1, 1, 1).expand_as(guided)
-    )
+    torch.testing.assert_close(rescaled / guided, (expected / spread(guided)).reshape(2, 1, 1, 1, 1).expand_as(guided))
 
 
 def test_a_clip_does_not_depend_on_its_batch() -> None:

@@ -36,16 +36,12 @@ class GuidedToy:
 @pytest.mark.parametrize("name", CASES)
 def test_official_ddim_is_reproduced(name: str) -> None:
     case = seeded.load(name)
-    schedule = Schedule(
-        ScheduleConfig(zero_terminal_snr=case["zero_terminal_snr"], rescale_base=case["scale_base"])
-    )
+    schedule = Schedule(ScheduleConfig(zero_terminal_snr=case["zero_terminal_snr"], rescale_base=case["scale_base"]))
     denoise = GuidedToy(schedule, ClassifierFreeGuidance(case["cfg"], case["guidance_rescale"]))
     path = reference_trajectory(schedule, case["steps"], "trailing")
     start = path.sigmas[0]
     # The case starts in the network's space; network_input is linear, so its factor leads back to y.
-    x = seeded.seeded_normal(f"{name}/x_T", case["shape"]) / network_input(
-        torch.ones(()), start, path.scales[0]
-    )
+    x = seeded.seeded_normal(f"{name}/x_T", case["shape"]) / network_input(torch.ones(()), start, path.scales[0])
     result = path.shrink * sample_ddim(
         denoise,
         x,

@@ -51,9 +51,7 @@ def test_all_predictions_name_the_same_estimate(t: int) -> None:
     y, denoised = sigma * clip(0), clip(1)
     for prediction in PREDICTIONS:
         output = from_denoised(prediction, denoised, y, sigma, scale)
-        torch.testing.assert_close(
-            to_denoised(prediction, output, y, sigma, scale), denoised, rtol=0, atol=1e-10
-        )
+        torch.testing.assert_close(to_denoised(prediction, output, y, sigma, scale), denoised, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("prediction", ["eps", "v"])
@@ -74,9 +72,7 @@ def test_the_network_input_keeps_unit_variance() -> None:
     for t in TIMESTEPS:
         scale, sigma = SCHEDULE.scale[t], SCHEDULE.sigma[t]
         unit_data = noise.roll(1, 0) / scale
-        assert network_input(unit_data + sigma * noise, sigma, scale).std().item() == pytest.approx(
-            1, abs=0.01
-        )
+        assert network_input(unit_data + sigma * noise, sigma, scale).std().item() == pytest.approx(1, abs=0.01)
 
 
 @all_predictions

@@ -29,9 +29,7 @@ SPACINGS: list[Spacing] = ["uniform", "trailing"]
 @pytest.mark.parametrize("kind", ["scaled_linear", "linear"])
 @pytest.mark.parametrize("zero", [False, True])
 def test_signal_levels_equal_those_of_diffusers(kind: str, zero: bool) -> None:
-    reference = DDIMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule=kind, rescale_betas_zero_snr=zero
-    )
+    reference = DDIMScheduler(beta_start=0.00085, beta_end=0.012, beta_schedule=kind, rescale_betas_zero_snr=zero)
     ours = alphas_cumprod(ScheduleConfig(beta_schedule=kind, zero_terminal_snr=zero))
     torch.testing.assert_close(ours.float(), reference.alphas_cumprod, rtol=1e-4, atol=1e-6)
 

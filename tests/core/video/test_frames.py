@@ -56,9 +56,7 @@ def test_grey_is_repeated_and_alpha_lies_over_white() -> None:
 
 @pytest.mark.parametrize("mode", ["crop", "pad", "stretch"])
 @pytest.mark.parametrize("size", [(64, 64), (33, 96), (300, 451), (600, 500), (1, 1)])
-def test_every_mode_gives_the_size_dtype_and_range(
-    photo: Tensor, mode: FitMode, size: tuple[int, int]
-) -> None:
+def test_every_mode_gives_the_size_dtype_and_range(photo: Tensor, mode: FitMode, size: tuple[int, int]) -> None:
     assert fit_image(photo, *size, mode).shape == (*size, 3)
     assert fit_image(photo, *size, mode).dtype == torch.uint8
     half = fit_image((photo / 255).half().expand(2, -1, -1, -1), *size, mode)

@@ -199,9 +199,7 @@ def test_sound_without_pictures_is_refused(tmp_path: Path) -> None:
         ({"stride": 2, "fps": 8}, "either fps or a stride"),
     ],
 )
-def test_a_stretch_outside_the_file_is_refused(
-    constant: Path, arguments: dict[str, float], reason: str
-) -> None:
+def test_a_stretch_outside_the_file_is_refused(constant: Path, arguments: dict[str, float], reason: str) -> None:
     with pytest.raises(ValueError, match=reason):
         read_video(constant, **arguments)
 

@@ -37,9 +37,7 @@ def test_a_photograph_survives_the_round_trip(tmp_path: Path, pan: Tensor) -> No
 
 
 def test_a_lower_crf_is_closer(tmp_path: Path, pan: Tensor) -> None:
-    quality = [
-        psnr(read_video(write_video(tmp_path / "q.mp4", pan, 8, crf=c).path).frames, pan) for c in (5, 17, 40)
-    ]
+    quality = [psnr(read_video(write_video(tmp_path / "q.mp4", pan, 8, crf=c).path).frames, pan) for c in (5, 17, 40)]
     assert quality == sorted(quality, reverse=True)
 
 
@@ -60,9 +58,7 @@ def test_colors_are_bt709_and_tagged_so(tmp_path: Path, color: tuple[int, int, i
 
 
 @pytest.mark.parametrize("size", [(63, 97), (64, 97), (1, 1), (2, 16)])
-def test_odd_sides_grow_by_one_and_repeat_the_edge(
-    tmp_path: Path, pan: Tensor, size: tuple[int, int]
-) -> None:
+def test_odd_sides_grow_by_one_and_repeat_the_edge(tmp_path: Path, pan: Tensor, size: tuple[int, int]) -> None:
     height, width = size
     written = write_video(tmp_path / "odd.mp4", pan[:3, :height, :width], 8)
     clip = read_video(written.path)

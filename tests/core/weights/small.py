@@ -34,9 +34,7 @@ SMALL_IMAGE_MODEL = replace(
 _DYNAMICRAFTER = VideoUNetConfig(in_channels=8, image_gate="fixed", fps_embedding=True)
 _VIDEOCRAFTER2 = VideoUNetConfig(fps_embedding=True, default_fps=16)
 _VIDEOCRAFTER1 = replace(_VIDEOCRAFTER2, temporal_convolution=False, relative_position=16)
-_STABLE_DIFFUSION = VideoUNetConfig(
-    temporal_convolution=False, temporal_attention=False, init_attention=False
-)
+_STABLE_DIFFUSION = VideoUNetConfig(temporal_convolution=False, temporal_attention=False, init_attention=False)
 
 # Configuration, number of tensors, millions of parameters; counted on the reference classes.
 PUBLIC: dict[str, tuple[VideoUNetConfig, int, float]] = {

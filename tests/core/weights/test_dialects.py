@@ -34,9 +34,7 @@ def clip_inputs(context_dim: int, frames: int) -> tuple[Tensor, Tensor, Tensor]:
 
 @pytest.fixture(scope="module")
 def theirs() -> UNet3DConditionModel:
-    model = UNet3DConditionModel(
-        block_out_channels=(32, 64, 64, 64), attention_head_dim=32, cross_attention_dim=64
-    )
+    model = UNet3DConditionModel(block_out_channels=(32, 64, 64, 64), attention_head_dim=32, cross_attention_dim=64)
     return seed(model)
 
 
@@ -54,9 +52,7 @@ def save_diffusers(model: UNet3DConditionModel, folder: Path, form: str) -> Path
 
 @torch.no_grad()
 @pytest.mark.parametrize("form", ["file", "bin", "folder", "pipeline"])
-def test_a_diffusers_video_network_answers_the_same(
-    theirs: UNet3DConditionModel, form: str, tmp_path: Path
-) -> None:
+def test_a_diffusers_video_network_answers_the_same(theirs: UNet3DConditionModel, form: str, tmp_path: Path) -> None:
     checkpoint = load_checkpoint(save_diffusers(theirs, tmp_path, form))
     assert (checkpoint.dialect, checkpoint.preset.name) == ("diffusers", "modelscope")
     x, timesteps, text = clip_inputs(64, frames=3)
@@ -87,13 +83,9 @@ IMAGE_MODELS = {
 @pytest.mark.parametrize("frames", [1, 3])
 @pytest.mark.parametrize("full", [True, False])
 @pytest.mark.parametrize("name", IMAGE_MODELS)
-def test_stable_diffusion_answers_the_same_for_every_frame(
-    name: str, full: bool, frames: int, tmp_path: Path
-) -> None:
+def test_stable_diffusion_answers_the_same_for_every_frame(name: str, full: bool, frames: int, tmp_path: Path) -> None:
     theirs = UNet2DConditionModel(block_out_channels=(32, 64, 64, 64), sample_size=8, **IMAGE_MODELS[name])
-    config = VideoUNetConfig(
-        **{**vars(SMALL_IMAGE_MODEL), "context_dim": IMAGE_MODELS[name]["cross_attention_dim"]}
-    )
+    config = VideoUNetConfig(**{**vars(SMALL_IMAGE_MODEL), "context_dim": IMAGE_MODELS[name]["cross_attention_dim"]})
     state = seed(build_unet(config)).state_dict()
     if name == "stable_diffusion_1_5":
         projections = (".proj_in.weight", ".proj_out.weight")

@@ -1,0 +1,52 @@
+"""The image projection, whose agreement with the reference is tested with the loader, and tokens over time."""
+
+import pytest
+import torch
+
+from i2v_core.build import build_image_projection
+from i2v_core.model.image_projection import ImageProjectionConfig, resample_image_tokens
+from tests.core.weights.small import largest_difference, seed
+from tests.parity.seeded import seeded_normal
+
+SMALL = ImageProjectionConfig(
+    features=16, depth=2, heads=2, head_dim=8, queries=3, frames=4, image_features=12, output_features=10
+)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(("frames", "shape"), [(4, (2, 4, 3, 10)), (None, (2, 3, 10))])
+def test_tokens_are_for_every_frame_or_shared(frames: int | None, shape: tuple[int, ...]) -> None:
+    config = ImageProjectionConfig(**{**vars(SMALL), "frames": frames})
+    tokens = seed(build_image_projection(config))(seeded_normal("image", (2, 5, 12)))
+    assert tokens.shape == shape
+
+
+@torch.no_grad()
+def test_the_order_of_the_image_tokens_does_not_matter() -> None:
+    projection, image = seed(build_image_projection(SMALL)), seeded_normal("image", (2, 5, 12))
+    assert largest_difference(projection(image), projection(image.flip(1))) < 1e-5
+
+
+def test_gradients_reach_every_parameter_of_the_projection() -> None:
+    projection = seed(build_image_projection(SMALL))
+    (projection(seeded_normal("image", (1, 5, 12))) * seeded_normal("weights", (1, 4, 3, 10))).sum().backward()
+    assert not [n for n, p in projection.named_parameters() if p.grad is None or not p.grad.any()]
+
+
+def test_tokens_for_the_trained_number_of_frames_are_untouched() -> None:
+    tokens = seeded_normal("tokens", (2, 16, 3, 4))
+    assert resample_image_tokens(tokens, 16) is tokens
+
+
+@pytest.mark.parametrize("frames", [2, 8, 31])
+def test_resampling_is_linear_in_time_and_keeps_both_ends(frames: int) -> None:
+    first, last = seeded_normal("first", (1, 3, 4)), seeded_normal("last", (1, 3, 4))
+
+    def line(count: int) -> torch.Tensor:
+        return torch.stack([torch.lerp(first, last, i / (count - 1)) for i in range(count)], dim=1)
+
+    assert largest_difference(resample_image_tokens(line(16), frames), line(frames)) < 1e-5
+
+
+def test_resampling_keeps_the_precision() -> None:
+    assert resample_image_tokens(torch.zeros(1, 16, 2, 4, dtype=torch.bfloat16), 5).dtype == torch.bfloat16

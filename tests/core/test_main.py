@@ -1,0 +1,103 @@
+"""The command line on real files: train, inspect, convert, animate, measure and evaluate, one after the other."""
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from i2v_core import load_checkpoint
+from i2v_core.__main__ import main
+from i2v_core.video import read_video
+from tests.core.training.small import small_recipe
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("commands")
+
+
+@pytest.fixture
+def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Call:
+    def run(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["i2v_core", *map(str, arguments)])
+        code = main()
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def checkpoint(folder: Path) -> Path:
+    from i2v_core.training.recipe import read_recipe, run_recipe
+
+    recipe = folder / "recipe.json"
+    recipe.write_text(json.dumps(asdict(small_recipe(folder))))
+    return run_recipe(read_recipe(recipe))
+
+
+def test_train_prints_the_checkpoint(call: Call, checkpoint: Path, folder: Path) -> None:
+    code, out, _ = call("train", folder / "recipe.json")
+    assert code == 0
+    assert Path(out.strip()) == checkpoint
+
+
+def test_inspect_names_what_the_file_holds(call: Call, checkpoint: Path) -> None:
+    code, out, _ = call("inspect", checkpoint)
+    assert code == 0
+    assert "demo (i2v names)" in out
+    assert "text_encoder: yes" in out
+    assert "i2v.train_steps: 4" in out
+
+
+def test_convert_keeps_the_weights(call: Call, checkpoint: Path, folder: Path) -> None:
+    target = folder / "converted.safetensors"
+    assert call("convert", checkpoint, target, "--dialect", "lvdm", "--dtype", "fp32")[0] == 0
+    before, after = load_checkpoint(checkpoint), load_checkpoint(target)
+    assert after.dialect == "lvdm"
+    for name, tensor in before.unet.state_dict().items():
+        torch.testing.assert_close(after.unet.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_animate_then_measure(call: Call, checkpoint: Path, folder: Path) -> None:
+    picture, video = folder / "picture.png", folder / "clip.mp4"
+    Image.effect_noise((50, 40), 60).convert("RGB").save(picture)
+    code, out, _ = call("animate", picture, "pan left", video, "--checkpoint", checkpoint, "--fps", "8")
+    assert (code, Path(out.strip())) == (0, video)
+    clip = read_video(video)
+    assert clip.frames.shape == (3, 32, 32, 3)
+    assert clip.fps == 8
+    code, out, _ = call("measure", video, "--image", picture, "--prompt", "pan left")
+    assert code == 0
+    assert "frames: 3 of 32x32 pixels at 8 per second" in out
+    assert "dB PSNR" in out
+
+
+def test_evaluate_reports_every_clip(call: Call, checkpoint: Path, folder: Path) -> None:
+    report_file = folder / "report.json"
+    code, out, err = call("evaluate", "--checkpoint", checkpoint, "--clips", "7", "--output", report_file)
+    assert code == 0
+    report = json.loads(report_file.read_text())
+    assert report == json.loads(out)
+    assert sum(sum(row.values()) for row in report["confusion"].values()) == 7
+    assert len(report["psnr"]) == 3
+    assert len(report["frozen_psnr"]) == 2
+    assert 0 <= report["accuracy"] <= 1
+    assert "7/7 clips" in err
+
+
+@pytest.mark.parametrize("arguments", [("inspect", "absent.safetensors"), ("train", "absent.json")])
+def test_a_failure_is_one_sentence_on_stderr(call: Call, arguments: tuple[str, ...]) -> None:
+    code, out, err = call(*arguments)
+    assert code == 1
+    assert out == ""
+    assert err.startswith("error: ")
+    assert "absent" in err
+    assert len(err.splitlines()) == 1

@@ -85,7 +85,7 @@ def inspect(arguments: argparse.Namespace) -> None:
     print(contents.preset)
     for part in ("image_projection", "autoencoder", "text_encoder", "clip_text", "clip_vision"):
         print(f"{part}: {'yes' if getattr(contents, part) else 'no'}")
-    for name, value in sorted((contents.metadata or {}).items()):
+    for name, value in sorted(contents.metadata.items()):
         print(f"{name}: {value}")
 
 

@@ -155,7 +155,7 @@ PRESETS: dict[str, Preset] = {
         replace(_STABLE_DIFFUSION_2_1, name="stable_diffusion_2_1_base", prediction="eps", height=512, width=512),
         Preset(
             name="demo",
-            prediction="v",
+            prediction="x0",
             schedule=ScheduleConfig(zero_terminal_snr=True),
             frames=8,
             height=64,

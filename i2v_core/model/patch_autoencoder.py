@@ -6,6 +6,7 @@ retrain wants. Latents have about unit deviation.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -90,11 +91,13 @@ def fit_patches(autoencoder: PatchAutoencoder, pictures: Tensor) -> None:
     deviation = ((patches - mean) @ basis.T).std(0)
     scale = deviation.sqrt() * deviation.mean().sqrt()
     shape = (count, 3, side, side)
-    autoencoder.encoder.weight.copy_((basis / scale[:, None]).reshape(shape))
-    autoencoder.encoder.bias.copy_(-(basis @ mean) / scale)
-    autoencoder.decoder.weight.copy_((basis * scale[:, None]).reshape(shape))
+    encoder: Any = autoencoder.encoder
+    decoder: Any = autoencoder.decoder
+    encoder.weight.copy_((basis / scale[:, None]).reshape(shape))
+    encoder.bias.copy_(-(basis @ mean) / scale)
+    decoder.weight.copy_((basis * scale[:, None]).reshape(shape))
     # The transposed convolution has one bias per color; the mean patch is that to a good approximation.
-    autoencoder.decoder.bias.copy_(mean.reshape(3, -1).mean(1))
-    last = autoencoder.refine[-1]
+    decoder.bias.copy_(mean.reshape(3, -1).mean(1))
+    last: Any = autoencoder.refine[-1]
     nn.init.zeros_(last.weight)
     nn.init.zeros_(last.bias)

@@ -70,11 +70,16 @@ class Trainer:
         self.folder = Path(config.output_dir)
         self.device = torch.device(config.device)
         task.modules.to(self.device)
-        self.average = AveragedModel(task.modules, multi_avg_fn=get_ema_multi_avg_fn(config.ema_decay))
+        self.restart_average()
         self.optimizer = torch.optim.AdamW(
             task.modules.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
         )
         self.step, self.seconds = 0, 0.0
+
+    def restart_average(self) -> None:
+        """Begin the average at the parameters as they are."""
+        decay = get_ema_multi_avg_fn(self.config.ema_decay)
+        self.average = AveragedModel(self.task.modules, multi_avg_fn=decay)
 
     @property
     def state_path(self) -> Path:

@@ -113,6 +113,14 @@ def _choice(generator: torch.Generator, options: tuple[str, ...]) -> str:
     return options[int(torch.randint(len(options), (), generator=generator))]
 
 
+def caption(motion: str, generator: torch.Generator) -> str:
+    """Draw words that name a motion, half of the time after a subject that has nothing to do with it."""
+    phrase = _choice(generator, PHRASES[motion])
+    if torch.rand((), generator=generator).item() < 0.5:
+        phrase = f"{_choice(generator, SUBJECTS)}, {phrase}"
+    return phrase
+
+
 def render_window(
     photograph: tuple[Tensor, ...],
     center: tuple[float, float],
@@ -176,10 +184,8 @@ class MovingCrops:
         if torch.rand((), generator=generator).item() < 0.5 and motion not in ("left", "right"):
             pixels = pixels.flip(-1)
         pixels = _recolor(pixels, generator)
-        phrase = _choice(generator, PHRASES[motion])
-        if torch.rand((), generator=generator).item() < 0.5:
-            phrase = f"{_choice(generator, SUBJECTS)}, {phrase}"
-        return CaptionedClip((2 * pixels - 1).transpose(0, 1), phrase, motion)
+        words = caption(motion, generator)
+        return CaptionedClip((2 * pixels - 1).transpose(0, 1), words, motion)
 
 
 def _recolor(pixels: Tensor, generator: torch.Generator) -> Tensor:

@@ -22,6 +22,7 @@ from ..weights.configs import decode_config
 from .loop import TrainConfig, Trainer
 from .moving_crops import MovingCrops, MovingCropsConfig, photograph_path
 from .patch_autoencoder import RefineTask
+from .text_encoder import pretrain_text_encoder
 from .video_base import VideoTask
 
 logger = logging.getLogger("i2v_core.training")
@@ -95,6 +96,10 @@ def run_recipe(recipe: Recipe, on_step: OnStep | None = None) -> Path:
     trainer = Trainer(task, recipe.train)
     if trainer.resume():
         logger.info("going on from step %d", trainer.step)
+    else:
+        share = pretrain_text_encoder(text_encoder, seed=recipe.train.seed)
+        logger.info("the text encoder names the motion of %.0f %% of the captions", 100 * share)
+        trainer.restart_average()
     return trainer.run(_report(on_step, "video", recipe.train))
 
 

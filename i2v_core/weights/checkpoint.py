@@ -76,9 +76,7 @@ def load_checkpoint(
     """
     contents = read_checkpoint(path, preset=preset)
     networks: dict[str, Any] = {part.name: _network(part, contents, device, dtype or torch.float32) for part in PARTS}
-    return Checkpoint(
-        **networks, preset=contents.preset, dialect=contents.dialect, metadata=dict(contents.metadata or {})
-    )
+    return Checkpoint(**networks, preset=contents.preset, dialect=contents.dialect, metadata=dict(contents.metadata))
 
 
 def save_checkpoint(
@@ -212,4 +210,4 @@ def _header(contents: CheckpointContents, dialect: str, further: Mapping[str, st
             | {"preset": asdict(preset)}
         ),
     }
-    return described | dict(contents.metadata or {}) | dict(further) | identity
+    return described | dict(contents.metadata) | dict(further) | identity

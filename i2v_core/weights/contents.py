@@ -1,7 +1,7 @@
 """What a checkpoint holds, as tensors with their configurations, before any module is built."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor, nn
@@ -45,7 +45,7 @@ class CheckpointContents:
     text_encoder: Tensors | None = None
     clip_text: Tensors | None = None
     clip_vision: Tensors | None = None
-    metadata: Mapping[str, str] | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

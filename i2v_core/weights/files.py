@@ -41,6 +41,9 @@ def read_tensors(path: StrPath) -> TensorFile:
         head = stream.read(64)
     if not head:
         raise CheckpointError("it is empty (0 bytes); download or copy it again")
+    # Before the pickles: the length that starts a safetensors file may begin with their magic byte.
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= file.stat().st_size:
+        return _read_safetensors(file)
     if head.startswith(ZIP_MAGIC) or head.startswith(PICKLE_MAGIC):
         return TensorFile(_unwrap(_read_pickle(file, mmap=head.startswith(ZIP_MAGIC))), {})
     if head.startswith(GGUF_MAGIC):

@@ -1,13 +1,15 @@
 """Latent formats: scale, and the colors of the preview."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import comfy.latent_formats
 import torch
 
 from ...i2v_core.model.autoencoder import AutoencoderConfig
+from ...i2v_core.model.patch_autoencoder import PatchAutoencoderConfig
 
 STABLE_DIFFUSION = AutoencoderConfig()
+AnyConfig: TypeAlias = AutoencoderConfig | PatchAutoencoderConfig
 
 
 class ScaledLatents(comfy.latent_formats.LatentFormat):
@@ -18,7 +20,7 @@ class ScaledLatents(comfy.latent_formats.LatentFormat):
             `3`; None leaves the preview out.
     """
 
-    def __init__(self, config: AutoencoderConfig, colors: tuple[list[list[float]], list[float]] | None = None) -> None:
+    def __init__(self, config: AnyConfig, colors: tuple[list[list[float]], list[float]] | None = None) -> None:
         self.scale_factor = config.scale_factor
         self.latent_channels = config.latent_channels
         self.spacial_downscale_ratio = config.downscale
@@ -26,7 +28,7 @@ class ScaledLatents(comfy.latent_formats.LatentFormat):
             self.latent_rgb_factors, self.latent_rgb_factors_bias = colors
 
 
-def latent_format(config: AutoencoderConfig | None, channels: int, vae: Any) -> Any:
+def latent_format(config: AnyConfig | None, channels: int, vae: Any) -> Any:
     """Latent format of a network that predicts `channels`; without an autoencoder, Stable Diffusion's."""
     config = config or AutoencoderConfig(latent_channels=channels)
     if config == STABLE_DIFFUSION:
@@ -34,7 +36,7 @@ def latent_format(config: AutoencoderConfig | None, channels: int, vae: Any) -> 
     return ScaledLatents(config, preview_colors(vae, config) if vae.first_stage_model is not None else None)
 
 
-def preview_colors(vae: Any, config: AutoencoderConfig) -> tuple[list[list[float]], list[float]]:
+def preview_colors(vae: Any, config: AnyConfig) -> tuple[list[list[float]], list[float]]:
     """Ask the decoder what color each channel adds to a flat latent: one unit up, one down, and zero."""
     units = torch.eye(config.latent_channels)
     flat = torch.cat([units, -units, torch.zeros(1, config.latent_channels)])

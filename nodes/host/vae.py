@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import comfy.model_patcher
 import comfy.sd
 import comfy.taesd.taesd
 import torch
@@ -12,6 +11,7 @@ from ...i2v_core.build import build_autoencoder
 from ...i2v_core.model.autoencoder import AutoencoderConfig
 from ...i2v_core.model.patch_autoencoder import PatchAutoencoderConfig
 from ...i2v_core.weights import CheckpointContents
+from .patcher import make_patcher
 
 
 def load_vae(contents: CheckpointContents) -> Any:
@@ -53,8 +53,8 @@ def _patch_vae(config: PatchAutoencoderConfig, tensors: dict[str, Tensor]) -> An
     vae = comfy.sd.VAE(sd=shell, dtype=torch.float32)
     network = build_autoencoder(config, dtype=vae.vae_dtype).eval()
     network.load_state_dict({name: tensor.to(vae.vae_dtype) for name, tensor in tensors.items()})
-    vae.first_stage_model, offload_device = network, vae.patcher.offload_device
-    vae.patcher = comfy.model_patcher.ModelPatcher(network, load_device=vae.device, offload_device=offload_device)
+    vae.first_stage_model = network
+    vae.patcher = make_patcher(network, vae.device, vae.patcher.offload_device)
     vae.downscale_ratio = vae.upscale_ratio = config.downscale
     vae.size = None
     vae.model_size()

@@ -23,6 +23,8 @@ def pack(host_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> ModuleT
     Its classes are not those of an absolute `i2v_core`: reach them through
     `importlib.import_module(".i2v_core.shapes", pack.__name__)`.
     """
+    # Threads of tiny networks mostly wait for one another.
+    torch.set_num_threads(1)
     # In front, because our own `nodes` would otherwise hide the host's.
     sys.path.insert(0, str(host_folder))
     with warnings.catch_warnings():
@@ -87,7 +89,7 @@ class Saved:
 
 @pytest.fixture(scope="session")
 def save(core: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Saved]:
-    """Make a tiny checkpoint: `save(name, preset, projection, **changes of the U-Net's configuration)`."""
+    """Make a tiny checkpoint; further arguments of the result change the U-Net's configuration."""
     import folder_paths
 
     folder = tmp_path_factory.mktemp("checkpoints")
@@ -98,14 +100,14 @@ def save(core: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -
     small |= {"num_res_blocks": 1, "attention_levels": (1,), "head_dim": 32, "context_dim": 64}
     small |= {"init_attention": False, "pooled_text_dim": 64}
 
-    def make(name: str, preset: Any = "demo", projection: Any = None, **changes: Any) -> Saved:
+    def make(name: str, preset: Any = "demo", projection: Any = None, autoencoder: Any = None, **changes: Any) -> Saved:
         with torch.random.fork_rng(), torch.inference_mode(False):
             torch.manual_seed(0)
             parts = {
                 "unet": build.build_unet(unet_config(**small | changes)),
                 "image_projection": projection and build.build_image_projection(projection),
                 "autoencoder": build.build_autoencoder(
-                    core("model.autoencoder").AutoencoderConfig(32, (1, 2, 2), 1, 12, 0.5)
+                    autoencoder or core("model.autoencoder").AutoencoderConfig(32, (1, 2, 2), 1, 12, 0.5)
                 ),
                 "text_encoder": build.build_text_encoder(core("model.text_encoder").TextEncoderConfig()),
             }
@@ -145,8 +147,8 @@ def load(node_classes: dict[str, Any]) -> Callable[[Saved], Loaded]:
 
 @pytest.fixture(scope="session")
 def tiny(save: Callable[..., Saved], load: Callable[[Saved], Loaded]) -> Loaded:
-    """A tiny model like the demo's."""
-    return load(save("tiny"))
+    """A tiny model like the demo's, on noise levels that float32 holds well."""
+    return load(save("tiny", "modelscope"))
 
 
 @dataclass(frozen=True)

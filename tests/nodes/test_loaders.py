@@ -76,15 +76,34 @@ def test_a_deeper_layer_is_refused_and_the_last_is_the_usual(tiny: Any) -> None:
         clip.encode_from_tokens(tokens)
 
 
-def test_the_vae_equals_the_core_up_to_the_scale_that_the_model_applies(tiny: Any) -> None:
-    pixels = torch.rand(2, 32, 48, 3)
-    autoencoder = tiny.saved.checkpoint.autoencoder
+@pytest.mark.parametrize("kind", ["convolutions", "patches"])
+def test_the_vae_equals_the_core_up_to_the_scale_that_the_model_applies(
+    core: Callable[[str], Any], save: Callable[..., Any], load: Callable[[Any], Any], kind: str
+) -> None:
+    patches = core("model.patch_autoencoder").PatchAutoencoderConfig() if kind == "patches" else None
+    loaded = load(save(kind, autoencoder=patches))
+    pixels, autoencoder = torch.rand(2, 32, 48, 3), loaded.saved.checkpoint.autoencoder
     expected = autoencoder.encode(pixels.movedim(-1, 1) * 2 - 1)
-    latents = tiny.model.model.process_latent_in(tiny.vae.encode(pixels))
+    latents = loaded.model.model.process_latent_in(loaded.vae.encode(pixels))
     torch.testing.assert_close(latents, expected, atol=1e-5, rtol=0)
-    decoded = tiny.vae.decode(tiny.model.model.process_latent_out(expected))
+    decoded = loaded.vae.decode(loaded.model.model.process_latent_out(expected))
     wanted = ((autoencoder.decode(expected) + 1) / 2).clamp(0, 1).movedim(1, -1)
     torch.testing.assert_close(decoded, wanted, atol=1e-5, rtol=0)
+
+
+def test_previews_show_the_colors_of_the_frames(
+    core: Callable[[str], Any], save: Callable[..., Any], load: Callable[[Any], Any]
+) -> None:
+    model = core("model.patch_autoencoder")
+    colors = (torch.rand(1, 3, 4, 4) * 1.2 - 0.6).repeat_interleave(8, 2).repeat_interleave(8, 3)
+    saved = save("preview", autoencoder=model.PatchAutoencoderConfig(latent_channels=12))
+    autoencoder = saved.checkpoint.autoencoder
+    model.fit_patches(autoencoder, colors + 0.1 * torch.randn(1, 3, 32, 32))
+    core("weights").save_checkpoint(saved.path, saved.checkpoint)
+    latent_format = load(saved).model.model.latent_format
+    latents = autoencoder.encode(colors).movedim(1, -1)
+    factors, bias = map(torch.tensor, (latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias))
+    torch.testing.assert_close(latents @ factors + bias, colors[:, :, ::4, ::4].movedim(1, -1), atol=0.1, rtol=0)
 
 
 def test_parts_that_the_file_lacks_say_so_when_used(

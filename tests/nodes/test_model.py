@@ -1,6 +1,5 @@
 """The host's model against the core's, and what the host does with it."""
 
-import threading
 from collections.abc import Callable
 from dataclasses import replace
 from types import ModuleType
@@ -114,16 +113,25 @@ def test_image_tokens_for_another_number_of_frames_are_spread(
     assert torch.equal(first, second)
 
 
+@pytest.mark.parametrize(
+    ("preset", "tolerance"),
+    # The host's Euler adds and subtracts the first sigma: at 4518 (zero terminal SNR) float32 keeps three decimals.
+    [("modelscope", 1e-4), ("videocrafter2", 1e-4), ("demo", 2e-3)],
+)
 def test_ksampler_equals_the_core_s_euler(
     core: Callable[[str], Any],
     host_module: Host,
-    tiny: Any,
+    save: Callable[..., Any],
+    load: Callable[[Any], Any],
     prepare: Callable[..., Any],
     sample: Callable[..., torch.Tensor],
+    preset: str,
+    tolerance: float,
 ) -> None:
-    steps, cfg, seed, checkpoint = 5, 3.0, 11, tiny.saved.checkpoint
-    given = prepare(tiny)
-    result = sample(tiny.model, given, steps, cfg, seed)
+    steps, cfg, seed = 4, 3.0, 11
+    loaded = load(save(f"euler_{preset}", preset))
+    checkpoint, given = loaded.saved.checkpoint, prepare(loaded)
+    result = sample(loaded.model, given, steps, cfg, seed)
 
     schedule = core("diffusion.schedule").Schedule(checkpoint.preset.schedule)
     sigmas = schedule.sigmas(steps, "trailing").float()
@@ -135,12 +143,13 @@ def test_ksampler_equals_the_core_s_euler(
         core("conditions").Conditions(*checkpoint.text_encoder.encode([prompt]), image_latent=latent)
         for prompt in ("pan left", "")
     )
-    noise = host_module("comfy.sample").prepare_noise(given.latent["samples"], seed)
-    start = noise.movedim(0, 1)[None] * (1 + sigmas[0] ** 2).sqrt()
+    noise = host_module("comfy.sample").prepare_noise(given.latent["samples"], seed).movedim(0, 1)[None]
+    # Sampling starts where the network sees the noise itself.
+    level = 1 / core("diffusion.prediction").network_input(torch.ones(()), sigmas[0], schedule.scale_at(sigmas[0]))
     expected = core("diffusion.samplers").sample_euler(
-        lambda y, sigma: denoiser.denoise(y, sigma, text, null, guidance), start, sigmas
+        lambda y, sigma: denoiser.denoise(y, sigma, text, null, guidance), noise * level, sigmas
     )
-    torch.testing.assert_close(result.movedim(0, 1)[None], expected / scale, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(result.movedim(0, 1)[None], expected / scale, atol=tolerance, rtol=tolerance)
 
 
 def test_sampler_custom_advanced_gives_the_same_video(
@@ -278,20 +287,19 @@ def test_the_host_can_load_the_model_again_by_itself(tiny: Any) -> None:
 
 
 def test_progress_previews_and_cancel(
-    host_module: Host, tiny: Any, prepare: Callable[..., Any], sample: Callable[..., torch.Tensor]
+    monkeypatch: pytest.MonkeyPatch,
+    host_module: Host,
+    tiny: Any,
+    prepare: Callable[..., Any],
+    sample: Callable[..., torch.Tensor],
 ) -> None:
     management, utils = host_module("comfy.model_management"), host_module("comfy.utils")
-    previewer = host_module("latent_preview").get_previewer(
-        torch.device("cpu"), tiny.model.model.latent_format
-    ) or host_module("latent_preview").Latent2RGBPreviewer(
-        tiny.model.model.latent_format.latent_rgb_factors,
-        tiny.model.model.latent_format.latent_rgb_factors_bias,
-    )
-    assert previewer.decode_latent_to_preview(torch.randn(4, 12, 8, 8)).size == (8, 8)
-
+    args = host_module("comfy.cli_args")
+    monkeypatch.setattr(args.args, "preview_method", args.LatentPreviewMethod.Auto)
     seen: list[int] = []
 
     def hook(value: int, total: int, preview: Any, **_: Any) -> None:
+        assert preview[1].size == (8, 8)
         seen.append(value)
         if value == 2:
             management.interrupt_current_processing()
@@ -304,7 +312,6 @@ def test_progress_previews_and_cancel(
         utils.set_progress_bar_global_hook(None)
         management.interrupt_current_processing(False)
     assert seen == [1, 2]
-    assert threading.active_count() >= 1
 
 
 def test_a_controlnet_s_output_is_the_core_s_residuals(
@@ -327,18 +334,6 @@ def test_a_controlnet_s_output_is_the_core_s_residuals(
     adapted = unet(x, torch.full((4,), 300.0), text, pooled, {"input": [skips[0]]}, num_video_frames=4)
     assert adapted.shape == out.shape
     assert not torch.allclose(adapted, out)
-
-
-def test_the_host_s_context_windows_run_on_it(
-    host_module: Host, tiny: Any, prepare: Callable[..., Any], sample: Callable[..., torch.Tensor]
-) -> None:
-    node = host_module("comfy_extras.nodes_context_windows").ContextWindowsManualNode
-    arguments = {"context_length": 4, "context_overlap": 2, "context_schedule": "standard_static"}
-    more = {"context_stride": 1, "closed_loop": False, "fuse_method": "pyramid", "dim": 0}
-    windowed = node.execute(tiny.model, **arguments, **more)[0]
-    result = sample(windowed, prepare(tiny, frames=8))
-    assert result.shape == (8, 12, 8, 8)
-    assert torch.isfinite(result).all()
 
 
 def test_what_does_not_fit_is_refused_in_one_sentence(

@@ -108,10 +108,10 @@ def test_a_missing_pooled_text_is_an_error(unet: VideoUNet) -> None:
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("size", [(1, 2), (7, 5), (9, 12), (3, 16)])
+@pytest.mark.parametrize("size", [(1, 1), (7, 5), (9, 12), (3, 16)])
 @pytest.mark.parametrize("frames", [1, 4])
 def test_any_size_and_length_goes_through(size: tuple[int, int], frames: int) -> None:
-    config = replace(SMALL, channel_mult=(1, 1, 1), attention_levels=(2,))
+    config = replace(SMALL, model_channels=64, channel_mult=(1, 1, 1), attention_levels=(2,))
     result = seed(build_unet(config))(**inputs(config, frames, size, batch=1))
     assert result.shape == (1, 4, frames, *size)
     assert result.isfinite().all()

@@ -69,6 +69,11 @@ def run_once(host: Host, model: Any, y: torch.Tensor, sigma: float, conds: list[
     return list(result)
 
 
+def distance(video: torch.Tensor, expected: torch.Tensor) -> float:
+    """Largest difference, in units of the largest value: untrained networks leave the noise in."""
+    return float((video - expected).abs().max() / expected.abs().max())
+
+
 @pytest.mark.parametrize(("name", "preset", "changes"), FAMILY, ids=[member[0] for member in FAMILY])
 def test_the_model_equals_the_core_s_denoiser(
     core: Callable[[str], Any],
@@ -81,8 +86,7 @@ def test_the_model_equals_the_core_s_denoiser(
 ) -> None:
     loaded = load(save(name, preset, **changes))
     checkpoint, frames = loaded.saved.checkpoint, 3
-    schedule = core("diffusion.schedule").Schedule(checkpoint.preset.schedule)
-    denoiser = core("denoiser").Denoiser(checkpoint.unet, schedule, checkpoint.preset.prediction)
+    denoiser = core("denoiser").Denoiser.of(checkpoint.unet, checkpoint.preset)
     single = core("diffusion.guidance").ClassifierFreeGuidance(1.0)
     given = [conditions(core, checkpoint.unet.config, frames, seed, fps) for seed, fps in ((1, 8.0), (2, 24.0))]
     scale = loaded.model.model.latent_format.scale_factor
@@ -116,7 +120,7 @@ def test_image_tokens_for_another_number_of_frames_are_spread(
 @pytest.mark.parametrize(
     ("preset", "tolerance"),
     # The host's Euler adds and subtracts the first sigma: at 4518 (zero terminal SNR) float32 keeps three decimals.
-    [("modelscope", 1e-4), ("videocrafter2", 1e-4), ("demo", 2e-3)],
+    [("modelscope", 1e-5), ("videocrafter2", 1e-5), ("demo", 1e-3)],
 )
 def test_ksampler_equals_the_core_s_euler(
     core: Callable[[str], Any],
@@ -133,9 +137,9 @@ def test_ksampler_equals_the_core_s_euler(
     checkpoint, given = loaded.saved.checkpoint, prepare(loaded)
     result = sample(loaded.model, given, steps, cfg, seed)
 
-    schedule = core("diffusion.schedule").Schedule(checkpoint.preset.schedule)
+    denoiser = core("denoiser").Denoiser.of(checkpoint.unet, checkpoint.preset)
+    schedule = denoiser.schedule
     sigmas = schedule.sigmas(steps, "trailing").float()
-    denoiser = core("denoiser").Denoiser(checkpoint.unet, schedule, checkpoint.preset.prediction)
     guidance = core("diffusion.guidance").ClassifierFreeGuidance(cfg)
     scale = checkpoint.autoencoder.config.scale_factor
     latent = given.positive[0][1]["concat_latent_image"][:, :, None] * scale
@@ -149,7 +153,7 @@ def test_ksampler_equals_the_core_s_euler(
     expected = core("diffusion.samplers").sample_euler(
         lambda y, sigma: denoiser.denoise(y, sigma, text, null, guidance), noise * level, sigmas
     )
-    torch.testing.assert_close(result.movedim(0, 1)[None], expected / scale, atol=tolerance, rtol=tolerance)
+    assert distance(result.movedim(0, 1)[None], expected / scale) < tolerance
 
 
 def test_sampler_custom_advanced_gives_the_same_video(
@@ -205,7 +209,7 @@ def test_branches_together_equal_branches_one_after_the_other(
     monkeypatch.setattr(tiny.model.model, "memory_usage_factor", 1e12)
     apart = sample(model, given)
     assert sizes == [8, 8, 4, 4, 4, 4]
-    torch.testing.assert_close(together, apart, atol=1e-5, rtol=1e-5)
+    assert distance(together, apart) < 1e-5
 
 
 def test_runs_leave_nothing_behind_and_clips_of_a_batch_do_not_mix(
@@ -218,7 +222,7 @@ def test_runs_leave_nothing_behind_and_clips_of_a_batch_do_not_mix(
 
     two = replace(left, latent={"samples": left.latent["samples"].repeat(2, 1, 1, 1)})
     both = sample(tiny.model, two)
-    torch.testing.assert_close(both[:4], first, atol=1e-5, rtol=1e-5)
+    assert distance(both[:4], first) < 1e-5
 
 
 def lora(prefix: str, model: Any) -> dict[str, torch.Tensor]:

@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,9 +31,12 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
     try:
         with _explained(target):
             temporary.touch(exist_ok=False)
+            mode = temporary.stat().st_mode
         with _explained(target, only=_FULL):
             yield temporary
         with _explained(target):
+            # Some writers put a file of their own in this place, which only its owner may read.
+            temporary.chmod(stat.S_IMODE(mode))
             _sync(temporary)
             temporary.replace(target)
         with suppress(OSError):

@@ -79,3 +79,12 @@ def test_a_full_disk_is_named_and_leaves_nothing(tmp_path: Path) -> None:
     with full, atomic_path(tmp_path / "x"), Path("/dev/full").open("wb", buffering=0) as device:
         device.write(b"x")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such modes")
+def test_a_writer_that_replaces_the_file_does_not_hide_it_from_others(tmp_path: Path) -> None:
+    with atomic_path(tmp_path / "shared") as temporary:
+        temporary.unlink()
+        temporary.touch(mode=0o600)
+    (tmp_path / "plain").touch()
+    assert (tmp_path / "shared").stat().st_mode == (tmp_path / "plain").stat().st_mode

@@ -16,16 +16,16 @@ def pretrain_text_encoder(
 ) -> float:
     """Train the pooled vector to name the motion of a caption; return the share named rightly in the last step."""
     generator = torch.Generator().manual_seed(seed)
-    head = nn.Linear(encoder.config.features, len(MOTIONS))
-    with torch.no_grad():
-        head.weight.normal_(std=0.05, generator=generator)
-        head.bias.zero_()
+    device = encoder.token_embedding.weight.device
+    head = nn.Linear(encoder.config.features, len(MOTIONS), device=device)
+    nn.init.zeros_(head.weight)
+    nn.init.zeros_(head.bias)
     optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=learning_rate)
     right = 0.0
     for _ in range(steps):
         wanted = torch.randint(len(MOTIONS), (batch_size,), generator=generator)
         _, pooled = encoder.encode([caption(MOTIONS[int(index)], generator) for index in wanted])
-        scores = head(pooled)
+        scores, wanted = head(pooled), wanted.to(device)
         loss = F.cross_entropy(scores, wanted)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()

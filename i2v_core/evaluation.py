@@ -8,9 +8,8 @@ import torch
 from einops import repeat
 from torch import Tensor
 
-from .conditions import Conditions
 from .denoiser import Denoiser
-from .generate import GenerateConfig, sample
+from .generate import GenerateConfig, encode_conditions, sample
 from .metrics.camera_motion import measure_camera_motion
 from .metrics.pixels import psnr
 from .training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops, MovingCropsConfig
@@ -113,14 +112,11 @@ def _animate(
     assert autoencoder is not None and text_encoder is not None
     latents = autoencoder.encode_clip(truth)
 
-    def conditions(texts: list[str]) -> Conditions:
-        tokens, pooled = text_encoder.encode(texts)
-        return Conditions(text=tokens, pooled_text=pooled, image_latent=latents[:, :, :1])
-
+    given = latents[:, :, :1]
     made = sample(
         Denoiser.of(checkpoint.unet, preset),
-        conditions([item.caption for item in items]),
-        conditions([""] * len(items)),
+        encode_conditions(text_encoder, [item.caption for item in items], given),
+        encode_conditions(text_encoder, [""] * len(items), given),
         tuple(latents.shape),
         config.sampling(preset),
         seeds=seeds,

@@ -11,6 +11,7 @@ from .denoiser import Denoiser
 from .diffusion.guidance import ClassifierFreeGuidance
 from .diffusion.samplers import Callback, sample_ddim
 from .diffusion.schedule import Spacing
+from .model.text_encoder import TextEncoder
 from .presets import Preset
 from .video.frames import fit_image, fit_size, to_model_range
 from .weights import Checkpoint
@@ -87,23 +88,24 @@ def animate(
     with torch.inference_mode():
         pixels = to_model_range(fit_image(image, height, width)).permute(2, 0, 1)[None].to(device)
         image_latent = autoencoder.encode(pixels)[:, :, None]
-
-        def conditions(text: str) -> Conditions:
-            tokens, pooled = checkpoint.text_encoder.encode([text])  # type: ignore[union-attr]
-            return Conditions(text=tokens, pooled_text=pooled, image_latent=image_latent)
-
         denoiser = Denoiser.of(checkpoint.unet, preset)
         shape = (1, image_latent.shape[1], config.frames or preset.frames, *image_latent.shape[-2:])
         latents = sample(
             denoiser,
-            conditions(prompt),
-            conditions(negative_prompt),
+            encode_conditions(checkpoint.text_encoder, [prompt], image_latent),
+            encode_conditions(checkpoint.text_encoder, [negative_prompt], image_latent),
             shape,
             config.sampling(preset),
             seeds=[config.seed],
             callback=callback,
         )
         return autoencoder.decode_clip(latents)[0].clamp(-1, 1)
+
+
+def encode_conditions(text_encoder: TextEncoder, texts: list[str], image_latent: Tensor) -> Conditions:
+    """Encode one text for each clip, beside the given images' latents `b c 1 h w`."""
+    tokens, pooled = text_encoder.encode(texts)
+    return Conditions(text=tokens, pooled_text=pooled, image_latent=image_latent)
 
 
 def sample(

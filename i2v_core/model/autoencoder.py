@@ -183,13 +183,14 @@ class Autoencoder(nn.Module):
 
     def encode_clip(self, clip: Tensor) -> Tensor:
         """Encode `b 3 t h w` frame by frame to `b c t h/f w/f`."""
-        return _per_frame(self.encode, clip)
+        return per_frame(self.encode, clip)
 
     def decode_clip(self, latents: Tensor) -> Tensor:
         """Decode `b c t h w` frame by frame to `b 3 t h*f w*f`."""
-        return _per_frame(self.decode, latents)
+        return per_frame(self.decode, latents)
 
 
-def _per_frame(function: Callable[[Tensor], Tensor], clip: Tensor) -> Tensor:
+def per_frame(function: Callable[[Tensor], Tensor], clip: Tensor) -> Tensor:
+    """Apply a function of pictures `b c h w` to every frame of `b c t h w`."""
     frames = function(rearrange(clip, "b c t h w -> (b t) c h w"))
     return rearrange(frames, "(b t) c h w -> b c t h w", b=clip.shape[0])

@@ -4,13 +4,14 @@ It needs minutes of no training where a convolutional autoencoder needs days, wh
 retrain wants. Latents have about unit deviation.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+
+from .autoencoder import per_frame
 
 
 @dataclass(frozen=True)
@@ -67,12 +68,6 @@ class PatchAutoencoder(nn.Module):
     def decode_clip(self, latents: Tensor) -> Tensor:
         """Decode `b c t h w` frame by frame to `b 3 t h*f w*f`."""
         return per_frame(self.decode, latents)
-
-
-def per_frame(function: Callable[[Tensor], Tensor], clip: Tensor) -> Tensor:
-    """Apply a function of pictures `b c h w` to every frame of `b c t h w`."""
-    frames = function(rearrange(clip, "b c t h w -> (b t) c h w"))
-    return rearrange(frames, "(b t) c h w -> b c t h w", b=clip.shape[0])
 
 
 @torch.no_grad()

@@ -65,6 +65,7 @@ def run_recipe(recipe: Recipe, on_step: OnStep | None = None) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     autoencoder = fitted_autoencoder(recipe, data, folder / "patches.safetensors").to(recipe.train.device)
     text_encoder, unet = new_networks(recipe)
+    fingerprint = {"i2v.dataset_fingerprint": data_fingerprint(recipe.data)}
 
     def write(modules: nn.ModuleDict, path: Path, metadata: dict[str, str]) -> None:
         checkpoint = Checkpoint(
@@ -76,7 +77,6 @@ def run_recipe(recipe: Recipe, on_step: OnStep | None = None) -> Path:
             dialect="i2v",
             metadata={},
         )
-        fingerprint = {"i2v.dataset_fingerprint": data_fingerprint(recipe.data)}
         save_checkpoint(path, checkpoint, metadata=metadata | fingerprint, dtype=torch.float16)
 
     refine = RefineTask(nn.ModuleDict({"refine": autoencoder.refine}), autoencoder, data, save_modules)
@@ -124,12 +124,11 @@ def fitted_autoencoder(recipe: Recipe, data: MovingCrops, path: Path) -> PatchAu
     still = MovingCrops(replace(data.config, frames=1))
     pictures = [still.clip(FIT_OFFSET + i).pixels[:, 0] for i in range(FIT_PICTURES)]
     fit_patches(autoencoder, torch.stack(pictures))
-    with atomic_path(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in autoencoder.state_dict().items()}, temporary)
+    save_modules(autoencoder, path, {})
     return autoencoder
 
 
-def save_modules(modules: nn.ModuleDict, path: Path, metadata: dict[str, str]) -> None:
+def save_modules(modules: nn.Module, path: Path, metadata: dict[str, str]) -> None:
     """Write the parameters as they are named, as safetensors."""
     with atomic_path(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in modules.state_dict().items()}, temporary, metadata)

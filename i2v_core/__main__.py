@@ -9,7 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import load_checkpoint, save_checkpoint
-from .weights import read_checkpoint
+from .denoiser import Denoiser
+from .weights import load_adapter, read_checkpoint
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -28,12 +29,14 @@ def animate(arguments: argparse.Namespace) -> None:
     with Image.open(arguments.image) as image:
         picture = torch.from_numpy(numpy.array(image.convert("RGBA" if "A" in image.getbands() else "RGB")))
     checkpoint = load_checkpoint(arguments.checkpoint, device=arguments.device)
+    adapters = [load_adapter(path, device=arguments.device) for path in arguments.adapter]
     config = generate.GenerateConfig(
         frames=arguments.frames, height=arguments.height, width=arguments.width, steps=arguments.steps,
         guidance=arguments.guidance, seed=arguments.seed,
     )  # fmt: skip
     clip = generate.animate(
         checkpoint, picture, arguments.prompt, negative_prompt=arguments.negative, config=config,
+        denoiser=Denoiser.adapted(checkpoint.unet, checkpoint.preset, adapters),
         callback=lambda step, steps, _: progress(f"step {step + 1}/{steps}"),
     )  # fmt: skip
     written = write_video(arguments.output, clip_to_frames(clip).cpu(), arguments.fps)
@@ -41,11 +44,15 @@ def animate(arguments: argparse.Namespace) -> None:
 
 
 def train(arguments: argparse.Namespace) -> None:
-    """Train a model from a recipe."""
+    """Train a model, or an adapter if the recipe names a method."""
+    from .training.methods import read_adapter_recipe, run_adapter_recipe
     from .training.recipe import read_recipe, run_recipe
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    print(run_recipe(read_recipe(arguments.recipe)))
+    if "method" in json.loads(Path(arguments.recipe).read_text(encoding="utf-8")):
+        print(run_adapter_recipe(read_adapter_recipe(arguments.recipe)))
+    else:
+        print(run_recipe(read_recipe(arguments.recipe)))
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -54,9 +61,12 @@ def evaluate(arguments: argparse.Namespace) -> None:
     from .generate import GenerateConfig
 
     started = time.monotonic()
+    checkpoint = load_checkpoint(arguments.checkpoint, device=arguments.device)
+    adapters = [load_adapter(path, device=arguments.device) for path in arguments.adapter]
     report = evaluate_motion(
-        load_checkpoint(arguments.checkpoint, device=arguments.device),
+        checkpoint,
         clips=arguments.clips,
+        denoiser=Denoiser.adapted(checkpoint.unet, checkpoint.preset, adapters),
         config=GenerateConfig(steps=arguments.steps, guidance=arguments.guidance),
         on_batch=lambda done, clips: progress(f"{done}/{clips} clips, {time.monotonic() - started:.0f} s"),
     )
@@ -126,6 +136,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(animate, "image", "prompt", "output")
     sub.add_argument("--checkpoint", default=DEMO)
+    sub.add_argument("--adapter", action="append", default=[], help="adapter file; may be given several times")
     sub.add_argument("--negative", default="", help="what guidance leads away from")
     for name in ("frames", "height", "width", "steps"):
         sub.add_argument(f"--{name}", type=int, help="default: what the checkpoint was trained on")
@@ -138,6 +149,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(evaluate)
     sub.add_argument("--checkpoint", default=DEMO)
+    sub.add_argument("--adapter", action="append", default=[], help="adapter file; may be given several times")
     sub.add_argument("--clips", type=int, default=200)
     sub.add_argument("--steps", type=int)
     sub.add_argument("--guidance", type=float)

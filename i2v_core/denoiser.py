@@ -1,6 +1,8 @@
 """The denoiser: network and conditions joined once, for training, generation and the nodes alike."""
 
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -11,6 +13,7 @@ from .diffusion.prediction import Prediction, network_input, to_denoised
 from .diffusion.schedule import Schedule
 from .model.video_unet import VideoUNet
 from .presets import Preset
+from .weights.adapters import Adapter, replace_weights
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,20 @@ class Denoiser:
     def of(cls, network: VideoUNet, preset: Preset) -> "Denoiser":
         """The denoiser of a network that was trained as its preset says."""
         return cls(network, Schedule(preset.schedule), preset.prediction, preset.image_residual)
+
+    @classmethod
+    def adapted(cls, network: VideoUNet, preset: Preset, adapters: Iterable[Adapter]) -> "Denoiser":
+        """The denoiser with adapters, whose weights of the base replace the network's own.
+
+        Raises ValueError for two adapters of one kind, and for one that was trained with another base.
+        """
+        denoiser = cls.of(network, preset)
+        for adapter in adapters:
+            if getattr(denoiser, adapter.kind, None) is not None:
+                raise ValueError(f"two adapters of kind {adapter.kind} were given; use one")
+            replace_weights(network, adapter.unet)
+            denoiser = replace(denoiser, **cast(Any, {adapter.kind: adapter.module}))
+        return denoiser
 
     def origin(self, conditions: Conditions) -> Tensor | float:
         """Where the network's latents begin: the given image's latent `b c 1 h w`, or zero."""

@@ -48,12 +48,14 @@ def evaluate_motion(
     clips: int = 200,
     batch: int = 10,
     config: GenerateConfig | None = None,
+    denoiser: Denoiser | None = None,
     photographs: tuple[str, ...] = TEST_PHOTOGRAPHS,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> MotionReport:
     """Animate held-out first frames, every motion equally often, and measure what came out.
 
     Args:
+        denoiser: the checkpoint's network with its adapters; None takes the network alone.
         on_batch: called with the clips done and their number.
 
     Raises:
@@ -61,7 +63,7 @@ def evaluate_motion(
     """
     if checkpoint.autoencoder is None or checkpoint.text_encoder is None:
         raise ValueError("evaluating needs a checkpoint with an autoencoder and a text encoder of this project")
-    preset = checkpoint.preset
+    preset, denoiser = checkpoint.preset, denoiser or Denoiser.of(checkpoint.unet, checkpoint.preset)
     data = MovingCrops(MovingCropsConfig(frames=preset.frames, size=preset.height, seed=1, photographs=photographs))
     confusion = {asked: dict.fromkeys(MOTIONS, 0) for asked in MOTIONS}
     scores: dict[str, list[Any]] = {
@@ -75,7 +77,7 @@ def evaluate_motion(
         items = [data.clip(i, MOTIONS[i % len(MOTIONS)]) for i in range(start, min(start + batch, clips))]
         truth = torch.stack([item.pixels for item in items])
         seeds = list(range(start, start + len(items)))
-        made, restored = _animate(checkpoint, items, truth, config or GenerateConfig(), seeds)
+        made, restored = _animate(checkpoint, denoiser, items, truth, config or GenerateConfig(), seeds)
         frozen = repeat(truth[:, :, 0], "b c h w -> b c t h w", t=truth.shape[2])
         for item, clip, true, still in zip(items, made, truth, frozen, strict=True):
             confusion[item.motion][measure_camera_motion(clip).motion] += 1
@@ -102,6 +104,7 @@ def evaluate_motion(
 @torch.inference_mode()
 def _animate(
     checkpoint: Checkpoint,
+    denoiser: Denoiser,
     items: list[CaptionedClip],
     truth: Tensor,
     config: GenerateConfig,
@@ -114,7 +117,7 @@ def _animate(
 
     given = latents[:, :, :1]
     made = sample(
-        Denoiser.of(checkpoint.unet, preset),
+        denoiser,
         encode_conditions(text_encoder, [item.caption for item in items], given),
         encode_conditions(text_encoder, [""] * len(items), given),
         tuple(latents.shape),

@@ -57,6 +57,7 @@ def animate(
     *,
     negative_prompt: str = "",
     config: GenerateConfig | None = None,
+    denoiser: Denoiser | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
     """Animate a picture.
@@ -65,6 +66,7 @@ def animate(
         checkpoint: with an autoencoder and a text encoder.
         image: `h w c` in [0, 1] or uint8; cropped to the clip's shape.
         prompt: what happens; `negative_prompt`: what guidance leads away from.
+        denoiser: the checkpoint's network with its adapters; None takes the network alone.
         callback: gets (step, steps, clean estimate) after every step; what it raises ends the generation.
 
     Returns:
@@ -88,10 +90,9 @@ def animate(
     with torch.inference_mode():
         pixels = to_model_range(fit_image(image, height, width)).permute(2, 0, 1)[None].to(device)
         image_latent = autoencoder.encode(pixels)[:, :, None]
-        denoiser = Denoiser.of(checkpoint.unet, preset)
         shape = (1, image_latent.shape[1], config.frames or preset.frames, *image_latent.shape[-2:])
         latents = sample(
-            denoiser,
+            denoiser or Denoiser.of(checkpoint.unet, preset),
             encode_conditions(checkpoint.text_encoder, [prompt], image_latent),
             encode_conditions(checkpoint.text_encoder, [negative_prompt], image_latent),
             shape,

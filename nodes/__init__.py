@@ -2,8 +2,9 @@
 
 from comfy_api.latest import ComfyExtension, io
 
+from .adapters import I2VLoadAdapter
 from .conditioning import I2VConditioning, I2VEncodeImage
-from .host.folders import register_demo_folder
+from .host.folders import register_demo_folders
 from .loaders import I2VLoadCheckpoint
 from .video import I2VCombineVideo
 
@@ -12,5 +13,5 @@ class I2VExtension(ComfyExtension):
     """Everything that the host shows of this pack."""
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
-        register_demo_folder()
-        return [I2VLoadCheckpoint, I2VEncodeImage, I2VConditioning, I2VCombineVideo]
+        register_demo_folders()
+        return [I2VLoadCheckpoint, I2VLoadAdapter, I2VEncodeImage, I2VConditioning, I2VCombineVideo]

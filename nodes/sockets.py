@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..i2v_core.weights import AdapterContents
+
 GivenImageSocket = io.Custom("I2V_IMAGE")
 ImageProjectionSocket = io.Custom("I2V_IMAGE_PROJECTION")
+AdapterSocket = io.Custom("I2V_ADAPTER")
 
 
 @dataclass(frozen=True)
@@ -23,3 +26,11 @@ class GivenImage:
     latent: Tensor
     image_tokens: Tensor | None = None
     null_image_tokens: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class GivenAdapter:
+    """What an adapter file holds, and what to call it in messages."""
+
+    contents: AdapterContents
+    name: str

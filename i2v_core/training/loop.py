@@ -4,9 +4,9 @@ import json
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,7 @@ class TrainConfig:
     max_train_steps: int
     train_batch_size: int = 16
     learning_rate: float = 1e-3
+    learning_rates: dict[str, float] = field(default_factory=dict)  # of single networks, by their name in the task
     lr_warmup_steps: int = 100
     final_lr_ratio: float = 0.05
     weight_decay: float = 0.01
@@ -71,10 +72,22 @@ class Trainer:
         self.device = torch.device(config.device)
         task.modules.to(self.device)
         self.restart_average()
-        self.optimizer = torch.optim.AdamW(
-            task.modules.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay
-        )
+        self.optimizer = torch.optim.AdamW(self._groups(), weight_decay=config.weight_decay)
         self.step, self.seconds = 0, 0.0
+
+    def _groups(self) -> list[dict[str, Any]]:
+        rates = self.config.learning_rates
+        if unknown := sorted(rates.keys() - self.task.modules.keys()):
+            raise ValueError(f"learning_rates names {unknown}, the task trains {list(self.task.modules)}")
+        trained = {
+            name: [parameter for parameter in network.parameters() if parameter.requires_grad]
+            for name, network in self.task.modules.items()
+        }
+        return [
+            {"params": parameters, "full_lr": rates.get(name, self.config.learning_rate)}
+            for name, parameters in trained.items()
+            if parameters
+        ]
 
     def restart_average(self) -> None:
         """Begin the average at the parameters as they are."""
@@ -113,7 +126,7 @@ class Trainer:
         """One optimizer step; return the loss."""
         config = self.config
         for group in self.optimizer.param_groups:
-            group["lr"] = config.learning_rate * learning_rate_factor(self.step, config)
+            group["lr"] = group["full_lr"] * learning_rate_factor(self.step, config)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.mixed_precision == "bf16"):
             loss = self.task.loss(self.step, config.train_batch_size)
         loss.backward()

@@ -19,6 +19,7 @@ from ..model.video_unet import VideoUNet, VideoUNetConfig, initialize_video_unet
 from ..presets import PRESETS, Preset
 from ..weights import Checkpoint, save_checkpoint
 from ..weights.configs import decode_config
+from .clips import ClipSource
 from .loop import TrainConfig, Trainer
 from .moving_crops import MovingCrops, MovingCropsConfig, photograph_path
 from .patch_autoencoder import RefineTask
@@ -85,14 +86,7 @@ def run_recipe(recipe: Recipe, on_step: OnStep | None = None) -> Path:
     autoencoder.refine.load_state_dict(_weights(refiner.run(_report(on_step, "autoencoder", recipe.refine)), "refine."))
     autoencoder.requires_grad_(False)
 
-    task = VideoTask(
-        unet,
-        text_encoder,
-        autoencoder,
-        data,
-        recipe.preset,
-        write,
-    )
+    task = VideoTask(unet, text_encoder, ClipSource(data, autoencoder), recipe.preset, write)
     trainer = Trainer(task, recipe.train)
     if trainer.resume():
         logger.info("going on from step %d", trainer.step)

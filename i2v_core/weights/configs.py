@@ -23,7 +23,7 @@ def decode_config(kind: type[C], values: Any) -> C:
         raise CheckpointError(
             f"its {kind.__name__} has the unknown entries {unknown} of a newer version; update this pack"
         )
-    required = {name for name, field in known.items() if field.default is MISSING}
+    required = {name for name, field in known.items() if field.default is MISSING and field.default_factory is MISSING}
     if missing := sorted(required - values.keys()):
         raise CheckpointError(f"its {kind.__name__} lacks {missing}")
     decoded = {}
@@ -60,6 +60,10 @@ def _fits(hint: Any, value: Any) -> bool:
         return value in arguments
     if origin is tuple:
         return isinstance(value, tuple) and all(_fits(arguments[0], item) for item in value)
+    if origin in (dict, Mapping):
+        return isinstance(value, Mapping) and all(_fits(arguments[1], item) for item in value.values())
+    if hint is Any:
+        return True
     if hint is int:
         return type(value) is int
     return isinstance(value, hint)

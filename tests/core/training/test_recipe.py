@@ -64,6 +64,7 @@ def test_training_again_has_nothing_left_to_do(
 
 
 def test_gradients_reach_every_parameter(tmp_path: Path) -> None:
+    from i2v_core.training.clips import ClipSource
     from i2v_core.training.recipe import save_modules
     from i2v_core.training.video_base import VideoTask
 
@@ -72,11 +73,8 @@ def test_gradients_reach_every_parameter(tmp_path: Path) -> None:
     for parameter in unet.parameters():
         torch.nn.init.normal_(parameter, std=0.05)  # zero-initialized layers hide what lies behind them
     data = MovingCrops(recipe.data)
-    task = VideoTask(
-        unet, text_encoder,
-        fitted_autoencoder(recipe, data, tmp_path / "patches.safetensors"),
-        data, recipe.preset, save_modules, text_drop=0.0,
-    )  # fmt: skip
+    clips = ClipSource(data, fitted_autoencoder(recipe, data, tmp_path / "patches.safetensors"))
+    task = VideoTask(unet, text_encoder, clips, recipe.preset, save_modules, text_drop=0.0)
     task.loss(0, 2).backward()
     silent = [name for name, p in task.modules.named_parameters() if p.grad is None or not p.grad.abs().sum()]
     assert silent == []

@@ -1,0 +1,144 @@
+"""Adapters in and out: what a method adds to a base model, with the weights of the base that it trained along."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from ..build import build_image_projection
+from ..files import StrPath
+from ..model.image_projection import ImageProjectionConfig
+from .configs import decode_config
+from .contents import UNET, Part, Tensors, below, check_part
+from .files import CheckpointError, read_tensors, write_tensors
+
+FORMAT = "1"
+ADAPTERS: dict[str, Part] = {
+    part.name: part
+    for part in (Part("image_projection", "image_projection.", (ImageProjectionConfig,), build_image_projection),)
+}
+
+
+@dataclass(frozen=True)
+class AdapterContents:
+    """Everything in one adapter file.
+
+    Attributes:
+        kind: key in `ADAPTERS`, the method's word.
+        config: of the adapter's module.
+        tensors: of the adapter's module.
+        unet: weights of the base that were trained along, by the U-Net's names; they replace the base's.
+        metadata: text of the file's header.
+    """
+
+    kind: str
+    config: Any
+    tensors: Tensors
+    unet: Tensors
+    metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """An adapter's network, ready to run, and the base's weights that go with it."""
+
+    kind: str
+    module: nn.Module
+    unet: Tensors
+    metadata: Mapping[str, str]
+
+
+def read_adapter(path: StrPath) -> AdapterContents:
+    """Read an adapter file without building its network.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: the file cannot be used; one sentence says why and what to do.
+    """
+    try:
+        file = read_tensors(path)
+        kind = file.metadata.get("i2v.kind")
+        if kind == "checkpoint" or kind is None:
+            raise CheckpointError("it is no adapter of this pack but a whole model; load it with I2V Load Checkpoint")
+        if kind not in ADAPTERS or file.metadata.get("i2v.format") != FORMAT:
+            raise CheckpointError(
+                f"it is of kind '{kind}' in format {file.metadata.get('i2v.format')}, and this version reads "
+                f"{', '.join(ADAPTERS)} in format {FORMAT}; update this pack"
+            )
+        part = ADAPTERS[kind]
+        try:
+            config = decode_config(part.configs[0], json.loads(file.metadata["i2v.config"]))
+        except (KeyError, TypeError, json.JSONDecodeError) as error:
+            raise CheckpointError(f"its header has no valid 'i2v.config' ({error})") from error
+        tensors, unet = below(file.tensors, part.prefix), below(file.tensors, UNET.prefix)
+        if len(tensors) + len(unet) != len(file.tensors):
+            raise CheckpointError(f"it holds weights besides those under '{part.prefix}' and '{UNET.prefix}'")
+        check_part(part, config, tensors)
+        return AdapterContents(kind, config, tensors, unet, file.metadata)
+    except CheckpointError as error:
+        raise CheckpointError(f"Cannot load '{Path(path).name}': {error}") from error
+
+
+def load_adapter(path: StrPath, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Adapter:
+    """Load an adapter with its network built; raises as `read_adapter` does. Weights are float32 unless said."""
+    contents, dtype = read_adapter(path), dtype or torch.float32
+    module = ADAPTERS[contents.kind].build(contents.config, device="meta", dtype=dtype)
+    # Copies, so that nothing holds on to the file, which may be replaced while the network lives.
+    owned = {name: tensor.to(device, dtype, copy=True) for name, tensor in contents.tensors.items()}
+    module.load_state_dict(owned, assign=True)
+    unet = {name: tensor.to(device, dtype, copy=True) for name, tensor in contents.unet.items()}
+    return Adapter(contents.kind, module.eval(), unet, contents.metadata)
+
+
+def save_adapter(
+    path: StrPath,
+    kind: str,
+    module: nn.Module,
+    *,
+    unet: Mapping[str, torch.Tensor] | None = None,
+    metadata: Mapping[str, str] | None = None,
+    dtype: torch.dtype | None = None,
+) -> None:
+    """Write an adapter as safetensors; the file appears complete or not at all.
+
+    Args:
+        kind: key in `ADAPTERS`; the module has a `config` of that kind.
+        unet: weights of the base that were trained along, by the U-Net's names.
+        metadata: further text for the header, such as `i2v.base_sha256` and `i2v.train_steps`.
+        dtype: of the floating-point weights in the file; None keeps theirs.
+    """
+    tensors = {ADAPTERS[kind].prefix + name: tensor for name, tensor in module.state_dict().items()}
+    tensors |= {UNET.prefix + name: tensor for name, tensor in (unet or {}).items()}
+    if dtype is not None:
+        tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()}
+    header = {
+        "modelspec.sai_model_spec": "1.0.0",
+        "modelspec.architecture": f"lvdm-video-unet/{kind}",
+        "modelspec.implementation": "i2v_core",
+        "modelspec.title": kind.replace("_", " "),
+        **(metadata or {}),
+        "i2v.kind": kind,
+        "i2v.format": FORMAT,
+        "i2v.config": json.dumps(asdict(cast(Any, module.config))),
+    }
+    write_tensors(path, tensors, header)
+
+
+def replace_weights(unet: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put the weights that an adapter trained along into the base's U-Net.
+
+    Raises ValueError naming the first weight that this U-Net has not, or has in another shape.
+    """
+    own = unet.state_dict()
+    for name, tensor in tensors.items():
+        if name not in own or own[name].shape != tensor.shape:
+            has = f"of shape {tuple(own[name].shape)}" if name in own else "missing"
+            raise ValueError(
+                f"the adapter was trained with another base: its '{name}' has shape {tuple(tensor.shape)}, "
+                f"the model's is {has}; use the base that the adapter's page names"
+            )
+    unet.load_state_dict(tensors, strict=False)

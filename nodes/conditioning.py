@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ..i2v_core.video.frames import FitMode
 from .convert import empty_video_latent, fit_given_image
+from .host.companions import IMAGE_PROJECTION, image_encoder
 from .host.conditioning import with_given_image
 from .host.image_projection import HostImageProjection, encode_image_tokens
 from .host.vae import encode_image
@@ -82,7 +83,10 @@ class I2VEncodeImage(io.ComfyNode):
     ) -> io.NodeOutput:
         if (clip_vision is None) != (image_projection is None):
             missing = "clip_vision" if clip_vision is None else "image_projection"
-            raise ValueError(f"Image tokens need both clip_vision and image_projection; {missing} is missing or empty.")
+            wanted = image_encoder(1280) if clip_vision is None else IMAGE_PROJECTION
+            raise ValueError(
+                f"Image tokens need both clip_vision and image_projection; {missing} is missing or empty: take {wanted}."
+            )
         pixels = fit_given_image(image, height, width, fit, vae.spacial_compression_encode())
         tokens, null_tokens = None, None
         if image_projection is not None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from ...i2v_core.model.image_projection import resample_image_tokens
 from ...i2v_core.model.video_unet import VideoUNetConfig
 from ...i2v_core.weights import CheckpointContents, read_checkpoint
+from . import companions
 from .network import HostVideoUNet
 from .patcher import load_weights, make_patcher
 from .sampling import ClipSampling
@@ -80,7 +81,7 @@ class VideoModel(comfy.model_base.BaseModel):
         if latent.shape[1:] != wanted or len(latent) not in (1, frames):
             raise ValueError(
                 f"The given image's latent is {_size(latent[0])}, the one to sample {_size(noise[0])}: take "
-                "both from the same I2V Conditioning, and the VAE from the model's own file."
+                f"both from the same I2V Conditioning, and use {companions.autoencoder(channels)}."
             )
         per_frame = self.process_latent_in(latent).expand(frames, *wanted)
         return per_frame.repeat(len(noise) // frames, 1, 1, 1).to(given["device"])
@@ -107,7 +108,8 @@ class VideoModel(comfy.model_base.BaseModel):
         if given["noise"].shape[1] != self.video_unet.out_channels:
             raise ValueError(
                 f"This model's latents have {self.video_unet.out_channels} channels, got "
-                f"{given['noise'].shape[1]}: take the latent from I2V Conditioning."
+                f"{given['noise'].shape[1]}: take the latent from I2V Conditioning, made with "
+                f"{companions.autoencoder(self.video_unet.out_channels)}."
             )
         frames = _clip_frames(given)
         conds = super().extra_conds(**given)
@@ -116,7 +118,9 @@ class VideoModel(comfy.model_base.BaseModel):
         if self.video_unet.fps_embedding and fps is not None:
             conds["fps"] = comfy.conds.CONDConstant(float(fps))
         if self.video_unet.image_gate != "none":
-            conds |= _token_conds(given.get(IMAGE_TOKENS), frames, len(given["noise"]), given["device"])
+            tokens = given.get(IMAGE_TOKENS)
+            _check_image_tokens(tokens, self.video_unet)
+            conds |= _token_conds(tokens, frames, len(given["noise"]), given["device"])
         return conds
 
 
@@ -184,20 +188,32 @@ def _check_text(text: Tensor | None, width: int) -> None:
     if text is None or text.shape[-1] != width:
         arrived = "none" if text is None else f"width {text.shape[-1]}"
         raise ValueError(
-            f"This model needs text tokens of width {width}, got {arrived}: encode the prompts with the CLIP "
-            "of the model's own file, or with the one that it was trained with."
+            f"This model needs text tokens of width {width}, got {arrived}: encode the prompts with "
+            f"{companions.text_encoder(width)}."
         )
     if len(text) != 1:
         raise ValueError(f"This model takes one prompt for the whole video, got a batch of {len(text)}.")
 
 
-def _token_conds(tokens: Tensor | None, frames: int, rows: int, device: torch.device) -> dict[str, Any]:
-    """Image tokens `1 t k d` or `1 k d` as conditions of every row."""
+def _check_image_tokens(tokens: Tensor | None, config: VideoUNetConfig) -> None:
     if tokens is None:
         raise ValueError(
-            "This model looks at the given image through an image encoder and got no image tokens: "
-            f"connect clip_vision and image_projection to I2V Encode Image, and {HINT}."
+            "This model looks at the given image through an image encoder and got no image tokens: connect "
+            "clip_vision and image_projection to I2V Encode Image, both from Load I2V Checkpoint with the model's "
+            f"full file. With a smaller file, clip_vision is {companions.image_encoder(1280)}; take "
+            f"{companions.IMAGE_PROJECTION}."
         )
+    # Shared tokens suit every model: all frames may look at what was made for each (the reference, for other lengths).
+    if tokens.shape[-1] != config.context_dim or (tokens.ndim == 4 and config.image_token_layout == "shared"):
+        layout = config.image_token_layout.replace("_", "-")
+        raise ValueError(
+            f"This model needs {layout} image tokens of width {config.context_dim}, got tokens of shape "
+            f"{tuple(tokens.shape)}, which are another model's: take {companions.IMAGE_PROJECTION}."
+        )
+
+
+def _token_conds(tokens: Tensor, frames: int, rows: int, device: torch.device) -> dict[str, Any]:
+    """Image tokens `1 t k d` or `1 k d` as conditions of every row."""
     if tokens.ndim == 3:
         return {"clip_tokens": comfy.conds.CONDRegular(tokens.to(device))}
     per_frame = resample_image_tokens(tokens, frames)[0].repeat(rows // frames, 1, 1)

@@ -27,6 +27,7 @@ class CheckpointContents:
     Attributes:
         dialect: whose names and shapes the file had.
         preset: what the weights do not say.
+        alternatives: names of other presets that the file could as well belong to, since it does not tell.
         unet: by our (LVDM's) names without prefix, projections Linear-shaped; the other parts by LDM's names.
         text_encoder: our own small one only.
         clip_text, clip_vision: towers of full checkpoints, with their own names, for the host's loaders.
@@ -45,6 +46,7 @@ class CheckpointContents:
     text_encoder: Tensors | None = None
     clip_text: Tensors | None = None
     clip_vision: Tensors | None = None
+    alternatives: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..files import StrPath, atomic_path
 
 ZIP_MAGIC, PICKLE_MAGIC, GGUF_MAGIC = b"PK\x03\x04", b"\x80", b"GGUF"
-DEEPSPEED_PREFIX = len("_forward_module.")
+DEEPSPEED_PREFIX = "_forward_module."
 
 
 class CheckpointError(ValueError):
@@ -115,5 +115,7 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
     if isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     elif isinstance(content.get("module"), Mapping):
-        content = {str(key)[DEEPSPEED_PREFIX:]: value for key, value in content["module"].items()}
-    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+        content = content["module"]
+    return {
+        str(key).removeprefix(DEEPSPEED_PREFIX): value for key, value in content.items() if isinstance(value, Tensor)
+    }

@@ -13,6 +13,7 @@ from .files import CheckpointError, TensorFile
 from .recognize import (
     Dialect,
     dialect_of,
+    indistinguishable,
     recognize_autoencoder,
     recognize_image_projection,
     recognize_preset,
@@ -46,10 +47,12 @@ def read_foreign(file: TensorFile, preset: str | None) -> CheckpointContents:
     config = recognize_unet(unet)
     first_stage = below(tensors, AUTOENCODER.prefix)
     video_decoder = any(VIDEO_DECODER.match(name) for name in first_stage)
+    scale_table = tensors.get("scale_arr")
     if preset is None:
-        known = recognize_preset(config, unet, tensors.get("scale_arr"), video_decoder)
+        known = recognize_preset(config, unet, scale_table, video_decoder)
+        alternatives = indistinguishable(known, scale_table)
     else:
-        known = PRESETS[preset]
+        known, alternatives = PRESETS[preset], ()
     config = with_default_fps(config, known)
     image_projection = below(tensors, IMAGE_PROJECTION.prefix)
     image_projection_config = recognize_image_projection(image_projection) if image_projection else None
@@ -74,6 +77,7 @@ def read_foreign(file: TensorFile, preset: str | None) -> CheckpointContents:
         autoencoder=autoencoder or None,
         clip_text=text,
         clip_vision=below(tensors, VISION_TOWER) or None,
+        alternatives=alternatives,
         metadata=file.metadata,
     )
 

@@ -155,6 +155,19 @@ def recognize_preset(
     return PRESETS[name]
 
 
+def indistinguishable(preset: Preset, scale_table: Tensor | None) -> tuple[str, ...]:
+    """Other presets that the same names, shapes and tables could belong to.
+
+    DynamiCrafter's interpolation model differs from 512 in its weights alone, and without `scale_arr` so does 1024.
+    """
+    if preset.name not in ("dynamicrafter_512", "dynamicrafter_1024"):
+        return ()
+    wide = preset.name == "dynamicrafter_1024"
+    if scale_table is None:
+        return ("dynamicrafter_512_interp", "dynamicrafter_512" if wide else "dynamicrafter_1024")
+    return () if wide else ("dynamicrafter_512_interp",)
+
+
 def _image_preset(config: VideoUNetConfig, unet: Mapping[str, Tensor]) -> str:
     if config.in_channels != 4:
         raise CheckpointError(

@@ -2,9 +2,10 @@
 
 from comfy_api.latest import ComfyExtension, io
 
-from .conditioning import I2VConditioning, I2VEncodeImage
+from .conditioning import I2VConditioning, I2VEncodeImage, I2VShareImageTokens
 from .host.folders import register_demo_folder
 from .loaders import I2VLoadCheckpoint
+from .sampling import I2VAnalyticNoise, I2VDDIMSampler, I2VGuidanceRescale, I2VSchedule
 from .video import I2VCombineVideo
 
 
@@ -13,4 +14,14 @@ class I2VExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         register_demo_folder()
-        return [I2VLoadCheckpoint, I2VEncodeImage, I2VConditioning, I2VCombineVideo]
+        return [
+            I2VLoadCheckpoint,
+            I2VEncodeImage,
+            I2VShareImageTokens,
+            I2VConditioning,
+            I2VSchedule,
+            I2VDDIMSampler,
+            I2VAnalyticNoise,
+            I2VGuidanceRescale,
+            I2VCombineVideo,
+        ]

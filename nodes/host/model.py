@@ -13,9 +13,12 @@ import comfy.utils
 import torch
 from torch import Tensor
 
+from ...i2v_core.denoiser import first_and_last
 from ...i2v_core.model.image_projection import resample_image_tokens
 from ...i2v_core.model.video_unet import VideoUNetConfig
+from ...i2v_core.presets import Preset
 from ...i2v_core.weights import CheckpointContents, read_checkpoint
+from ..convert import clips_to_rows, latent_size, rows_to_clips
 from . import companions
 from .network import HostVideoUNet
 from .patcher import load_weights, make_patcher
@@ -23,6 +26,7 @@ from .sampling import ClipSampling
 
 # What I2V Conditioning writes into the host's conditioning; the image latent has the host's own key.
 FRAMES, FPS, IMAGE_TOKENS, IMAGE_LATENT = "i2v_frames", "i2v_fps", "i2v_image_tokens", "concat_latent_image"
+END_LATENT = "i2v_end_latent"
 HINT = "connect I2V Conditioning between the text and the sampler, for positive and negative"
 
 
@@ -59,6 +63,7 @@ class VideoModel(comfy.model_base.BaseModel):
         self.model_sampling = ClipSampling(config, config.preset.schedule, config.preset.prediction)
         self.video_unet: VideoUNetConfig = config.video_unet
         self.preset = config.preset
+        self.warned_about: set[tuple[int, ...]] = set()
 
     def _apply_model(self, x: Tensor, t: Tensor, c_concat: Tensor | None = None, *further: Any, **named: Any) -> Tensor:
         """As the host does, around the given image where the network estimates differences to it."""
@@ -80,10 +85,13 @@ class VideoModel(comfy.model_base.BaseModel):
         wanted = (channels, *noise.shape[2:])
         if latent.shape[1:] != wanted or len(latent) not in (1, frames):
             raise ValueError(
-                f"The given image's latent is {_size(latent[0])}, the one to sample {_size(noise[0])}: take "
+                f"The given image's latent is {latent_size(latent)}, the one to sample {latent_size(noise)}: take "
                 f"both from the same I2V Conditioning, and use {companions.autoencoder(channels)}."
             )
         per_frame = self.process_latent_in(latent).expand(frames, *wanted)
+        if (end := given.get(END_LATENT)) is not None:
+            first, last = (rows_to_clips(self.process_latent_in(each), 1) for each in (latent, end))
+            per_frame = clips_to_rows(first_and_last(first, last, frames))
         return per_frame.repeat(len(noise) // frames, 1, 1, 1).to(given["device"])
 
     def encode_adm(self, **given: Any) -> Tensor | None:
@@ -111,7 +119,9 @@ class VideoModel(comfy.model_base.BaseModel):
                 f"{given['noise'].shape[1]}: take the latent from I2V Conditioning, made with "
                 f"{companions.autoencoder(self.video_unet.out_channels)}."
             )
+        _check_end_image(given.get(END_LATENT), self.preset)
         frames = _clip_frames(given)
+        self._warn_outside_training(frames, *given["noise"].shape[2:])
         conds = super().extra_conds(**given)
         conds["num_video_frames"] = comfy.conds.CONDConstant(frames)
         fps = given.get(FPS, self.preset.fps)
@@ -122,6 +132,21 @@ class VideoModel(comfy.model_base.BaseModel):
             _check_image_tokens(tokens, self.video_unet)
             conds |= _token_conds(tokens, frames, len(given["noise"]), given["device"])
         return conds
+
+    def _warn_outside_training(self, frames: int, height: int, width: int) -> None:
+        """Say once for each length and size that the model was not trained on it; portrait is as good as landscape."""
+        temporal = self.video_unet.temporal_attention or self.video_unet.temporal_convolution
+        pixels = getattr(self.latent_format, "spacial_downscale_ratio", 8)
+        preset, asked = self.preset, (frames, height * pixels, width * pixels)
+        frames_fit = frames == preset.frames or not temporal
+        size_fits = {asked[1], asked[2]} == {preset.height, preset.width}
+        if (frames_fit and size_fits) or asked in self.warned_about:
+            return
+        self.warned_about.add(asked)
+        logging.getLogger(__name__).warning(
+            f"{preset.name} was trained on {preset.frames} frames of {preset.width} x {preset.height}; {asked[0]} of "
+            f"{asked[2]} x {asked[1]} work, but may move less and look worse."
+        )
 
 
 def load_model(contents: CheckpointContents, path: Path, preset: str | None, latent_format: Any) -> Any:
@@ -184,6 +209,19 @@ def _clip_frames(given: dict[str, Any]) -> int:
     return frames
 
 
+def _check_end_image(end: Tensor | None, preset: Preset) -> None:
+    if preset.interpolates and end is None:
+        raise ValueError(
+            "This model fills in the frames between two images and got no last one: connect end_image of I2V "
+            "Conditioning (the same image as i2v_image makes a loop)."
+        )
+    if end is not None and not preset.interpolates:
+        raise ValueError(
+            f"This model ({preset.name}) animates one image and cannot reach an end_image: use DynamiCrafter's "
+            "interpolation weights, with preset dynamicrafter_512_interp in Load I2V Checkpoint, or disconnect it."
+        )
+
+
 def _check_text(text: Tensor | None, width: int) -> None:
     if text is None or text.shape[-1] != width:
         arrived = "none" if text is None else f"width {text.shape[-1]}"
@@ -218,8 +256,3 @@ def _token_conds(tokens: Tensor, frames: int, rows: int, device: torch.device) -
         return {"clip_tokens": comfy.conds.CONDRegular(tokens.to(device))}
     per_frame = resample_image_tokens(tokens, frames)[0].repeat(rows // frames, 1, 1)
     return {"frame_tokens": comfy.conds.CONDRegular(per_frame.to(device))}
-
-
-def _size(latent: Tensor) -> str:
-    channels, height, width = latent.shape
-    return f"{width} x {height} with {channels} channels"

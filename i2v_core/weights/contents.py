@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..build import build_autoencoder, build_image_projection, build_text_encoder, build_unet
 from ..model.autoencoder import AutoencoderConfig
+from ..model.dual_reference_decoder import DualReferenceConfig
 from ..model.image_projection import ImageProjectionConfig
 from ..model.patch_autoencoder import PatchAutoencoderConfig
 from ..model.text_encoder import TextEncoderConfig
@@ -65,7 +66,12 @@ class Part:
 
 UNET = Part("unet", "model.diffusion_model.", (VideoUNetConfig,), build_unet)
 IMAGE_PROJECTION = Part("image_projection", "image_proj_model.", (ImageProjectionConfig,), build_image_projection)
-AUTOENCODER = Part("autoencoder", "first_stage_model.", (AutoencoderConfig, PatchAutoencoderConfig), build_autoencoder)
+AUTOENCODER = Part(
+    "autoencoder",
+    "first_stage_model.",
+    (AutoencoderConfig, PatchAutoencoderConfig, DualReferenceConfig),
+    build_autoencoder,
+)
 TEXT_ENCODER = Part("text_encoder", "cond_stage_model.", (TextEncoderConfig,), build_text_encoder)
 PARTS = (UNET, IMAGE_PROJECTION, AUTOENCODER, TEXT_ENCODER)
 

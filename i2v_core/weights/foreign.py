@@ -30,7 +30,7 @@ NOT_UNET = re.compile(
     r"(image_proj_model|first_stage_model|cond_stage_model|embedder|model_ema)\."
     r"|(alphas_cumprod|sqrt_|log_|posterior_)\w*$|(betas|scale_arr|scale_factor|logvar)$"
 )
-# ToonCrafter's decoder is a video network of its own; its spatial weights alone are no autoencoder.
+# ToonCrafter's decoder, a video network of its own.
 VIDEO_DECODER = re.compile(r"decoder\..*(time_stack|time_mix_conv|mix_factor|attn_refinement)")
 
 
@@ -61,7 +61,7 @@ def read_foreign(file: TensorFile, preset: str | None) -> CheckpointContents:
         config = replace(config, image_token_layout="shared" if shared else "per_frame")
         check_part(IMAGE_PROJECTION, image_projection_config, image_projection)
     check_part(UNET, config, unet)
-    autoencoder = {} if video_decoder else _autoencoder(first_stage)
+    autoencoder = _autoencoder(first_stage)
     autoencoder_config = recognize_autoencoder(autoencoder) if autoencoder else None
     if autoencoder_config is not None:
         check_part(AUTOENCODER, autoencoder_config, autoencoder)

@@ -17,6 +17,7 @@ from torch import Tensor
 from i2v_core.build import build_autoencoder, build_image_projection, build_unet
 from i2v_core.diffusion.schedule import signal_scale
 from i2v_core.model.autoencoder import AutoencoderConfig
+from i2v_core.model.dual_reference_decoder import DualReferenceConfig
 from i2v_core.model.image_projection import ImageProjectionConfig
 from i2v_core.model.video_unet import VideoUNetConfig
 from i2v_core.presets import PRESETS
@@ -36,6 +37,7 @@ VARIANTS = {name: (name, name) for name in PUBLIC if name.startswith(("dynamicra
 }
 
 AUTOENCODER = AutoencoderConfig(channels=32, channel_mult=(1, 1, 1, 1), num_res_blocks=1)
+DUAL_REFERENCE = DualReferenceConfig(**vars(AUTOENCODER), fusion_heads=1)
 PROJECTION = ImageProjectionConfig(features=64, depth=1, heads=1)
 
 
@@ -45,6 +47,11 @@ def small_unet_config(variant: str) -> VideoUNetConfig:
     return replace(
         config, model_channels=32, channel_mult=(1, 2), num_res_blocks=1, attention_levels=(0, 1), head_dim=32
     )
+
+
+def small_autoencoder_config(variant: str) -> AutoencoderConfig:
+    """The variant's autoencoder in small, with its real latents."""
+    return DUAL_REFERENCE if variant == "tooncrafter" else AUTOENCODER
 
 
 def small_tensors(variant: str, layout: Layout) -> dict[str, Tensor]:
@@ -64,7 +71,8 @@ def small_tensors(variant: str, layout: Layout) -> dict[str, Tensor]:
         tensors |= prefixed("image_proj_model.", seed(projection).state_dict())
     if layout == "unet_and_projection":
         return tensors
-    tensors |= prefixed("first_stage_model.", seed(build_autoencoder(AUTOENCODER)).state_dict())
+    autoencoder = build_autoencoder(small_autoencoder_config(variant))
+    tensors |= prefixed("first_stage_model.", seed(autoencoder).state_dict())
     tensors |= schedule_buffers(VARIANTS[variant][1])
     if layout in ("full", "deepspeed"):
         tensors |= text_tower()

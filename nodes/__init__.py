@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .conditioning import I2VConditioning, I2VEncodeImage, I2VShareImageTokens
+from .decoding import I2VDecodeDualReference
 from .host.folders import register_demo_folder
 from .loaders import I2VLoadCheckpoint
 from .sampling import I2VAnalyticNoise, I2VDDIMSampler, I2VGuidanceRescale, I2VSchedule
@@ -23,5 +24,6 @@ class I2VExtension(ComfyExtension):
             I2VDDIMSampler,
             I2VAnalyticNoise,
             I2VGuidanceRescale,
+            I2VDecodeDualReference,
             I2VCombineVideo,
         ]

@@ -67,8 +67,10 @@ def _conditions(args: dict[str, Any]) -> dict[str, Any]:
 
 def _origin(model: Any, conditions: dict[str, Any], like: Tensor) -> Tensor | float:
     """What the network's estimates are differences to."""
-    relative = isinstance(model, VideoModel) and model.preset.image_residual
-    return conditions["c_concat"].to(like) if relative else 0.0
+    image = conditions.get("c_concat")
+    if image is None or not isinstance(model, VideoModel) or not model.preset.image_residual:
+        return 0.0
+    return image.to(like)
 
 
 def _clips(rows: Tensor, frames: int | None) -> Tensor:

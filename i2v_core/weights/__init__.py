@@ -4,12 +4,14 @@ from .checkpoint import Checkpoint, load_checkpoint, read_checkpoint, save_check
 from .contents import CheckpointContents
 from .files import CheckpointError
 from .recognize import Dialect
+from .report import describe
 
 __all__ = [
     "Checkpoint",
     "CheckpointContents",
     "CheckpointError",
     "Dialect",
+    "describe",
     "load_checkpoint",
     "read_checkpoint",
     "save_checkpoint",

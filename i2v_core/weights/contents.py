@@ -29,6 +29,7 @@ class CheckpointContents:
         dialect: whose names and shapes the file had.
         preset: what the weights do not say.
         alternatives: names of other presets that the file could as well belong to, since it does not tell.
+        left_aside: names of the file's tensors that belong to no part, such as buffers of schedules.
         unet: by our (LVDM's) names without prefix, projections Linear-shaped; the other parts by LDM's names.
         text_encoder: our own small one only.
         clip_text, clip_vision: towers of full checkpoints, with their own names, for the host's loaders.
@@ -48,6 +49,7 @@ class CheckpointContents:
     clip_text: Tensors | None = None
     clip_vision: Tensors | None = None
     alternatives: tuple[str, ...] = ()
+    left_aside: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 

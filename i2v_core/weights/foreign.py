@@ -25,6 +25,7 @@ from .refusals import looks_like
 UNET_PREFIXES = (UNET.prefix, "diffusion_model.", "unet.")
 TEXT_TOWERS = ("cond_stage_model.model.", "cond_stage_model.transformer.")
 VISION_TOWER = "embedder.model.visual."
+AUTOENCODER_PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 # What stands beside a U-Net without prefix; half-precision copies of schedules are worthless and recomputed.
 NOT_UNET = re.compile(
     r"(image_proj_model|first_stage_model|cond_stage_model|embedder|model_ema)\."
@@ -43,7 +44,8 @@ def read_foreign(file: TensorFile, preset: str | None) -> CheckpointContents:
     Raises CheckpointError if it is none of the known dialects, or incomplete.
     """
     tensors = file.tensors
-    dialect, unet = _unet(tensors)
+    prefix = next((prefix for prefix in UNET_PREFIXES if any(name.startswith(prefix) for name in tensors)), "")
+    dialect, unet = _unet(tensors, prefix)
     config = recognize_unet(unet)
     first_stage = below(tensors, AUTOENCODER.prefix)
     video_decoder = any(VIDEO_DECODER.match(name) for name in first_stage)
@@ -78,6 +80,7 @@ def read_foreign(file: TensorFile, preset: str | None) -> CheckpointContents:
         clip_text=text,
         clip_vision=below(tensors, VISION_TOWER) or None,
         alternatives=alternatives,
+        left_aside=tuple(name for name in tensors if not _used(name, prefix)),
         metadata=file.metadata,
     )
 
@@ -92,10 +95,10 @@ def linear_projections(unet: Mapping[str, Tensor]) -> Tensors:
     }
 
 
-def _unet(tensors: Mapping[str, Tensor]) -> tuple[Dialect, Tensors]:
-    unet = next((found for prefix in UNET_PREFIXES if (found := below(tensors, prefix))), None)
-    if unet is None:
-        unet = {name: tensor for name, tensor in tensors.items() if not NOT_UNET.match(name)}
+def _unet(tensors: Mapping[str, Tensor], prefix: str) -> tuple[Dialect, Tensors]:
+    unet = below(tensors, prefix)
+    if not prefix:
+        unet = {name: tensor for name, tensor in unet.items() if not NOT_UNET.match(name)}
     dialect = dialect_of(unet)
     if kind := looks_like(tensors if dialect is None else unet):
         raise CheckpointError(
@@ -121,5 +124,12 @@ def _unet(tensors: Mapping[str, Tensor]) -> tuple[Dialect, Tensors]:
 
 def _autoencoder(first_stage: Mapping[str, Tensor]) -> Tensors:
     """The autoencoder alone, without what its training left beside it."""
-    parts = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
-    return {name: tensor for name, tensor in first_stage.items() if name.startswith(parts)}
+    return {name: tensor for name, tensor in first_stage.items() if name.startswith(AUTOENCODER_PARTS)}
+
+
+def _used(name: str, unet_prefix: str) -> bool:
+    """Whether a tensor becomes part of the contents; a U-Net without prefix takes all that stands beside nothing."""
+    parts = (IMAGE_PROJECTION.prefix, *TEXT_TOWERS, VISION_TOWER)
+    if name.startswith(AUTOENCODER.prefix):
+        return name.removeprefix(AUTOENCODER.prefix).startswith(AUTOENCODER_PARTS)
+    return name.startswith(parts) or (name.startswith(unet_prefix) if unet_prefix else not NOT_UNET.match(name))

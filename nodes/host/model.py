@@ -128,8 +128,7 @@ class VideoModel(comfy.model_base.BaseModel):
         if self.video_unet.fps_embedding and fps is not None:
             conds["fps"] = comfy.conds.CONDConstant(float(fps))
         if self.video_unet.image_gate != "none":
-            tokens = given.get(IMAGE_TOKENS)
-            _check_image_tokens(tokens, self.video_unet)
+            tokens = _checked_image_tokens(given.get(IMAGE_TOKENS), self.video_unet)
             conds |= _token_conds(tokens, frames, len(given["noise"]), given["device"])
         return conds
 
@@ -233,7 +232,7 @@ def _check_text(text: Tensor | None, width: int) -> None:
         raise ValueError(f"This model takes one prompt for the whole video, got a batch of {len(text)}.")
 
 
-def _check_image_tokens(tokens: Tensor | None, config: VideoUNetConfig) -> None:
+def _checked_image_tokens(tokens: Tensor | None, config: VideoUNetConfig) -> Tensor:
     if tokens is None:
         raise ValueError(
             "This model looks at the given image through an image encoder and got no image tokens: connect "
@@ -248,6 +247,7 @@ def _check_image_tokens(tokens: Tensor | None, config: VideoUNetConfig) -> None:
             f"This model needs {layout} image tokens of width {config.context_dim}, got tokens of shape "
             f"{tuple(tokens.shape)}, which are another model's: take {companions.IMAGE_PROJECTION}."
         )
+    return tokens
 
 
 def _token_conds(tokens: Tensor, frames: int, rows: int, device: torch.device) -> dict[str, Any]:

@@ -82,7 +82,13 @@ def small_tensors(variant: str, layout: Layout) -> dict[str, Tensor]:
 
 
 def write_small(
-    folder: Path, variant: str, layout: Layout = "full", *, name: str | None = None, dtype: torch.dtype | None = None
+    folder: Path,
+    variant: str,
+    layout: Layout = "full",
+    *,
+    name: str | None = None,
+    dtype: torch.dtype | None = None,
+    towers: bool = True,
 ) -> Path:
     """Write the variant's file and return its path.
 
@@ -90,13 +96,17 @@ def write_small(
         name: of the file, with its ending; by default variant and layout.
         dtype: of all tensors; by default float16 for `pruned`, as it is shared, and float32 otherwise. The towers
             stay as they are, since their views would become whole matrices.
+        towers: False cuts the CLIP towers' tensors to a few numbers, where nobody runs them.
     """
     path = folder / (name or f"{variant}_{layout}{SUFFIX.get(layout, '.safetensors')}")
     dtype = dtype or (torch.float16 if layout == "pruned" else torch.float32)
-    tensors = {
-        key: value if key.startswith(("cond_stage_model.", "embedder.")) else value.to(dtype)
-        for key, value in small_tensors(variant, layout).items()
-    }
+
+    def stored(key: str, value: Tensor) -> Tensor:
+        if key.startswith(("cond_stage_model.", "embedder.")):
+            return value if towers else value[(slice(1),) * value.ndim].clone()
+        return value.to(dtype)
+
+    tensors = {key: stored(key, value) for key, value in small_tensors(variant, layout).items()}
     if layout == "full":
         torch.save({"state_dict": tensors, "global_step": 10, "pytorch-lightning_version": "1.9.3"}, path)
     elif layout == "deepspeed":

@@ -109,6 +109,15 @@ def conditioning(width: int = 1024) -> list[Any]:
     return [[seeded_normal("text", (1, 77, width)), {"pooled_output": None}]]
 
 
+def test_what_a_file_does_not_tell_is_in_the_log(load_small: LoadSmall, caplog: pytest.LogCaptureFixture) -> None:
+    load_small("dynamicrafter_1024", "unet_only", "untold.safetensors")
+    assert "untold.safetensors loads as dynamicrafter_512 and could as well be" in caplog.text
+    assert "dynamicrafter_1024" in caplog.text
+    caplog.clear()
+    load_small("dynamicrafter_1024", "pruned", "told.safetensors")
+    assert "could as well be" not in caplog.text
+
+
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_samples_with_what_its_pruned_file_holds(
     variant: str, load_small: LoadSmall, node_classes: dict[str, Any], sample: Callable[..., torch.Tensor]

@@ -1,4 +1,4 @@
-"""ToonCrafter's decoder (arXiv:2405.17933, section 3.3): a video decoder that copies detail from both given images.
+"""ToonCrafter's decoder (arXiv:2405.17933, "Detail Injection and Propagation"): detail of both images enters a clip.
 
 The encoder's features of the first and the last image enter at every level: by cross-attention where positions are few,
 and where they are many by addition to those two frames. Names are those of its checkpoints' `first_stage_model`.

@@ -25,18 +25,26 @@ class Custom:
     ksampler: Any
 
     def sample(
-        self, model: Any, network: Network, sigmas: Tensor, sampler: Any, noise: Any, cfg: float = 1.0, rows: int = 4
+        self,
+        model: Any,
+        network: Network,
+        sigmas: Tensor,
+        sampler: Any,
+        noise: Any,
+        cfg: float = 1.0,
+        rows: int = 4,
+        text: Any = None,
     ) -> Tensor:
         """Latents `t c h w` in the model's scale."""
 
         def answer(_: Any, x: Tensor, times: Tensor, *rest: Any, **__: Any) -> Tensor:
-            branches = rest[3]["cond_or_uncond"]
+            branches = next(part for part in rest if isinstance(part, dict) and part)["cond_or_uncond"]
             parts = zip(x.chunk(len(branches)), branches, strict=True)
             return torch.cat([network(part, times[0].item(), branch == 0) for part, branch in parts])
 
         toy = model.clone()
         toy.add_wrapper_with_key("diffusion_model", "toy", answer)
-        text = [[torch.zeros(1, 7, 64), {"i2v_frames": 4}]]
+        text = text or [[torch.zeros(1, 7, 64), {"i2v_frames": 4}]]
         guider = self.nodes.CFGGuider.execute(toy, text, text, cfg)[0]
         latent = {"samples": torch.zeros(rows, 4, 8, 8)}
         out = self.nodes.SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, latent)[0]
@@ -331,3 +339,33 @@ def test_ddim_reports_previews_and_can_be_cancelled(
         management.interrupt_current_processing(False)
     assert seen == [(1, 6), (2, 6)]
     assert torch.equal(sample(), before)
+
+
+def test_rescale_suits_an_image_model_of_the_host(
+    core: Core, host_module: Core, node_classes: dict[str, Any], custom: Custom
+) -> None:
+    """A tiny Stable Diffusion 1.5 of the host's own classes: every row of its batch is a picture by itself."""
+    shape = {"image_size": 32, "in_channels": 4, "out_channels": 4, "model_channels": 32, "num_res_blocks": [1]}
+    shape |= {"channel_mult": (1,), "transformer_depth": [0], "transformer_depth_output": [0, 0]}
+    shape |= {"transformer_depth_middle": 0, "context_dim": 64, "num_heads": 1, "use_spatial_transformer": True}
+    config = host_module("comfy.supported_models").SD15(shape | {"legacy": False, "dtype": torch.float32})
+    config.set_inference_dtype(torch.float32, None)
+    cpu = torch.device("cpu")
+    model = host_module("comfy.model_patcher").ModelPatcher(config.get_model({}, "", cpu), cpu, cpu)
+    guidance, prediction = core("diffusion.guidance"), core("diffusion.prediction")
+    noise, sigma = torch.randn(3, 4, 8, 8), torch.tensor([2.0, 0.0])
+    weight = torch.tensor([0.2, 1.0, 3.0])[:, None, None, None]
+
+    def network(z: Tensor, _: float, conditional: bool) -> Tensor:
+        return weight * (z.sin() if conditional else z.cos())
+
+    text = [[torch.zeros(1, 7, 64), {}]]
+    for amount in (0.0, 0.7):
+        rescaled = node_classes["I2VGuidanceRescale"].execute(model, amount)[0]
+        sampler = node_classes["I2VDDIMSampler"].execute(0.0)[0]
+        result = custom.sample(rescaled, network, sigma, sampler, Given(noise), 5.0, rows=3, text=text)
+        z = prediction.network_input(noise * sigma[0], sigma[0])
+        raw = guidance.ClassifierFreeGuidance(5.0, amount).combine(network(z, 0, True), network(z, 0, False))
+        expected = prediction.to_denoised("eps", raw, noise * sigma[0], sigma[0])
+        torch.testing.assert_close(result, expected, atol=2e-5, rtol=2e-5)
+    assert len(node_classes["I2VSchedule"].execute(model, 20)[0]) == 21

@@ -17,6 +17,7 @@ WORKFLOWS = {
     "animate_dynamicrafter_1024": "dynamicrafter_1024",
     "interpolate_two_images": "dynamicrafter_512_interp",
     "loop": "dynamicrafter_512_interp",
+    "interpolate_tooncrafter": "tooncrafter",
 }
 FRAMES = 4
 

@@ -34,7 +34,7 @@ def read_tensors(path: StrPath, *, described: bool = False) -> TensorFile:
 
     Args:
         described: read vectors only, and of all larger tensors just shape and kind, on the device "meta". A PyTorch
-            file gives tensors whose numbers stay on the disk until they are used, in either case.
+            file of the present (zip) form leaves the numbers on the disk until they are used, in either case.
 
     Raises:
         FileNotFoundError: there is no such file or folder.

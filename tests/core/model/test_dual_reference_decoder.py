@@ -39,6 +39,14 @@ def test_clips_decode_like_the_reference(reference: Any, referenced: bool) -> No
     assert largest_difference(pixels, expected["with_references" if referenced else "without"]) < 1e-4
 
 
+def test_the_public_network_has_the_reference_number_of_tensors_and_parameters() -> None:
+    """Counted on the reference's class, whose names and shapes are the same."""
+    state = build_autoencoder(DualReferenceConfig(), device="meta").state_dict()
+    assert len(state) == 396
+    assert sum(tensor.numel() for tensor in state.values()) == 99_941_907
+    assert recognize_autoencoder(state) == DualReferenceConfig()
+
+
 def small() -> Any:
     return seed(build_autoencoder(SMALL))
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from . import load_checkpoint, save_checkpoint
 from .denoiser import Denoiser
-from .weights import load_adapter, read_checkpoint
+from .weights import describe, load_adapter, read_checkpoint
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -77,24 +77,21 @@ def evaluate(arguments: argparse.Namespace) -> None:
 
 
 def convert(arguments: argparse.Namespace) -> None:
-    """Rewrite a checkpoint of any dialect in ours or in LVDM's."""
+    """Rewrite a checkpoint of any layout as one safetensors file, and say what it holds."""
     import torch
 
     dtype = {"keep": None, "fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}[arguments.dtype]
     contents = read_checkpoint(arguments.source, preset=arguments.preset)
     save_checkpoint(arguments.target, contents, dialect=arguments.dialect, dtype=dtype)
-    print(arguments.target)
+    print(describe(contents))
+    megabytes = Path(arguments.target).stat().st_size / 1e6
+    print(f"written to {arguments.target}: {megabytes:.1f} MB, {arguments.dtype}")
 
 
 def inspect(arguments: argparse.Namespace) -> None:
-    """Say what a weights file holds."""
-    contents = read_checkpoint(arguments.checkpoint, preset=arguments.preset)
-    parameters = sum(tensor.numel() for tensor in contents.unet.values())
-    print(f"{contents.preset.name} ({contents.dialect} names), U-Net with {parameters / 1e6:.2f} M parameters")
-    print(contents.unet_config)
-    print(contents.preset)
-    for part in ("image_projection", "autoencoder", "text_encoder", "clip_text", "clip_vision"):
-        print(f"{part}: {'yes' if getattr(contents, part) else 'no'}")
+    """Say what a weights file holds, without loading the weights."""
+    contents = read_checkpoint(arguments.checkpoint, preset=arguments.preset, described=True)
+    print(describe(contents))
     for name, value in sorted(contents.metadata.items()):
         print(f"{name}: {value}")
 

@@ -7,6 +7,7 @@ from torch import nn
 
 from .model.attention import AttentionFunction, scaled_dot_product_attention
 from .model.autoencoder import Autoencoder, AutoencoderConfig
+from .model.dual_reference_decoder import DualReferenceAutoencoder, DualReferenceConfig
 from .model.image_projection import ImageProjection, ImageProjectionConfig
 from .model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
 from .model.text_encoder import TextEncoder, TextEncoderConfig
@@ -43,10 +44,12 @@ def build_autoencoder(
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Autoencoder | PatchAutoencoder:
-    """Build an image autoencoder with new weights: Stable Diffusion's kind, or our small one's."""
+    """Build an image autoencoder with new weights: Stable Diffusion's kind, ToonCrafter's, or our small one's."""
     with torch.device(device or "cpu"):
         if isinstance(config, PatchAutoencoderConfig):
             return PatchAutoencoder(config).to(dtype=dtype)
+        if isinstance(config, DualReferenceConfig):
+            return DualReferenceAutoencoder(config).to(dtype=dtype)
         return Autoencoder(config).to(dtype=dtype)
 
 

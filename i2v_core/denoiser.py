@@ -104,6 +104,22 @@ class Denoiser:
         return to_denoised(self.prediction, guided, y, sigma, scale) + origin
 
 
+def first_and_last(first: Tensor, last: Tensor, frames: int) -> Tensor:
+    """Lay the latents of two images, `b c 1 h w` each, on the first and the last frame, with zeros between.
+
+    This is how the interpolation weights of DynamiCrafter see them, `b c t h w`; the same image twice makes a loop,
+    whose last frame repeats its first.
+
+    Raises ValueError for latents of different shapes or fewer than two frames.
+    """
+    if first.shape != last.shape:
+        raise ValueError(f"the two images' latents must be of one shape, got {tuple(first.shape)}, {tuple(last.shape)}")
+    if frames < 2:
+        raise ValueError(f"a first and a last frame are at least 2 frames, got {frames}")
+    between = first.new_zeros(*first.shape[:2], frames - 2, *first.shape[3:])
+    return torch.cat([first, between, last.to(first)], dim=2)
+
+
 def with_image_latent(z: Tensor, image_latent: Tensor | None, in_channels: int) -> Tensor:
     """Join the given image's latent `b c 1 h w` or `b c t h w` to the channels of `z`, in every frame.
 

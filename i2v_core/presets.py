@@ -24,6 +24,7 @@ class Preset:
         source: paper or repository.
         license: of the weights, as their authors state it.
         image_residual: the network estimates how frames differ from the given image, not the frames.
+        interpolates: it was trained on the latents of a first and a last frame instead of one image in every frame.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Preset:
     source: str
     license: str
     image_residual: bool = False
+    interpolates: bool = False
 
 
 DYNAMICRAFTER = "DynamiCrafter, arXiv:2310.12190, github.com/Doubiiu/DynamiCrafter"
@@ -77,7 +79,7 @@ _DYNAMICRAFTER_512 = replace(
     spacing="trailing",
     guidance_rescale=0.7,
 )
-_DYNAMICRAFTER_512_INTERP = replace(_DYNAMICRAFTER_512, name="dynamicrafter_512_interp", fps=10)
+_DYNAMICRAFTER_512_INTERP = replace(_DYNAMICRAFTER_512, name="dynamicrafter_512_interp", fps=10, interpolates=True)
 _VIDEOCRAFTER2 = replace(
     _DYNAMICRAFTER_256,
     name="videocrafter2",

@@ -3,9 +3,11 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .adapters import I2VLoadAdapter
-from .conditioning import I2VConditioning, I2VEncodeImage
+from .conditioning import I2VConditioning, I2VEncodeImage, I2VShareImageTokens
+from .decoding import I2VDecodeDualReference
 from .host.folders import register_demo_folders
 from .loaders import I2VLoadCheckpoint
+from .sampling import I2VAnalyticNoise, I2VDDIMSampler, I2VGuidanceRescale, I2VSchedule
 from .video import I2VCombineVideo
 
 
@@ -14,4 +16,16 @@ class I2VExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         register_demo_folders()
-        return [I2VLoadCheckpoint, I2VLoadAdapter, I2VEncodeImage, I2VConditioning, I2VCombineVideo]
+        return [
+            I2VLoadCheckpoint,
+            I2VLoadAdapter,
+            I2VEncodeImage,
+            I2VShareImageTokens,
+            I2VConditioning,
+            I2VSchedule,
+            I2VDDIMSampler,
+            I2VAnalyticNoise,
+            I2VGuidanceRescale,
+            I2VDecodeDualReference,
+            I2VCombineVideo,
+        ]

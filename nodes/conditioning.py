@@ -1,12 +1,14 @@
 """Nodes that prepare what the sampler needs besides the model."""
 
+from dataclasses import replace
 from typing import Any
 
 from comfy_api.latest import io
 from torch import Tensor
 
 from ..i2v_core.video.frames import FitMode
-from .convert import empty_video_latent, fit_given_image
+from .convert import empty_video_latent, fit_given_image, latent_size, share_image_tokens
+from .host.companions import IMAGE_PROJECTION, image_encoder
 from .host.conditioning import with_given_image
 from .host.image_projection import HostImageProjection, encode_image_tokens
 from .host.vae import encode_image
@@ -82,7 +84,11 @@ class I2VEncodeImage(io.ComfyNode):
     ) -> io.NodeOutput:
         if (clip_vision is None) != (image_projection is None):
             missing = "clip_vision" if clip_vision is None else "image_projection"
-            raise ValueError(f"Image tokens need both clip_vision and image_projection; {missing} is missing or empty.")
+            wanted = image_encoder(1280) if clip_vision is None else IMAGE_PROJECTION
+            raise ValueError(
+                f"Image tokens need both clip_vision and image_projection; {missing} is missing or empty: "
+                f"take {wanted}."
+            )
         pixels = fit_given_image(image, height, width, fit, vae.spacial_compression_encode())
         tokens, null_tokens = None, None
         if image_projection is not None:
@@ -125,6 +131,12 @@ class I2VConditioning(io.ComfyNode):
                     "8, DynamiCrafter 16. Others work and lose quality with the distance.",
                 ),
                 fps,
+                GivenImageSocket.Input(
+                    "end_image",
+                    optional=True,
+                    tooltip="The picture on the last frame, for interpolation models only. The same one as i2v_image "
+                    "makes a loop, whose last frame repeats its first.",
+                ),
             ],
             outputs=[
                 io.Conditioning.Output(display_name="positive", tooltip="For the sampler's positive input."),
@@ -139,11 +151,54 @@ class I2VConditioning(io.ComfyNode):
 
     @classmethod
     def execute(
-        cls, positive: list[Any], negative: list[Any], i2v_image: GivenImage, frames: int, fps: float = 0.0
+        cls,
+        positive: list[Any],
+        negative: list[Any],
+        i2v_image: GivenImage,
+        frames: int,
+        fps: float = 0.0,
+        end_image: GivenImage | None = None,
     ) -> io.NodeOutput:
         latent, told = i2v_image.latent, fps or None
+        end = None if end_image is None else end_image.latent
+        if end is not None and end.shape != latent.shape:
+            raise ValueError(
+                f"The end image's latent is {latent_size(end)}, the first one's {latent_size(latent)}: give both "
+                "Encode Image for I2V nodes the same width, height and VAE."
+            )
         return io.NodeOutput(
-            with_given_image(positive, latent, i2v_image.image_tokens, frames, told),
-            with_given_image(negative, latent, i2v_image.null_image_tokens, frames, told),
+            with_given_image(positive, latent, i2v_image.image_tokens, frames, told, end),
+            with_given_image(negative, latent, i2v_image.null_image_tokens, frames, told, end),
             empty_video_latent(latent, frames),
         )
+
+
+class I2VShareImageTokens(io.ComfyNode):
+    """Let every frame look at the image tokens of all frames."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="I2VShareImageTokens",
+            display_name="Share Image Tokens",
+            category="I2V Diffusion/conditioning",
+            description="For clips of another length than the model's: shows every frame the image tokens of all "
+            "frames, as the published DynamiCrafter code does, instead of spreading them over time.",
+            inputs=[
+                GivenImageSocket.Input(
+                    "i2v_image",
+                    tooltip="From Encode Image for I2V. Leave this node out at the model's own length.",
+                ),
+            ],
+            outputs=[
+                GivenImageSocket.Output(display_name="i2v_image", tooltip="The picture with shared tokens."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, i2v_image: GivenImage) -> io.NodeOutput:
+        tokens, null = (
+            tokens if tokens is None else share_image_tokens(tokens)
+            for tokens in (i2v_image.image_tokens, i2v_image.null_image_tokens)
+        )
+        return io.NodeOutput(replace(i2v_image, image_tokens=tokens, null_image_tokens=null))

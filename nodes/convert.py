@@ -46,3 +46,14 @@ def empty_video_latent(latent: Tensor, frames: int) -> dict[str, Tensor]:
     if frames < 2:
         raise ValueError(f"A video needs at least 2 frames, got {frames}.")
     return {"samples": torch.zeros(frames, *latent.shape[1:])}
+
+
+def share_image_tokens(tokens: Tensor) -> Tensor:
+    """Image tokens `1 t k d` of every frame as `1 (t k) d` shared by all frames; shared ones stay as they are."""
+    return tokens if tokens.ndim == 3 else rearrange(tokens, "b t k d -> b (t k) d")
+
+
+def latent_size(latent: Tensor) -> str:
+    """Size of a host latent `t c h w` in words, for sentences."""
+    _, channels, height, width = latent.shape
+    return f"{width} x {height} with {channels} channels"

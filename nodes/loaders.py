@@ -1,5 +1,7 @@
 """Nodes that load weights."""
 
+import logging
+
 from comfy_api.latest import io
 
 from ..i2v_core.presets import PRESETS
@@ -25,7 +27,8 @@ class I2VLoadCheckpoint(io.ComfyNode):
             options=[AUTO, *PRESETS],
             default=AUTO,
             tooltip="What the model was trained on. auto reads it from the file; choose by hand only where "
-            "the file does not tell, such as pruned DynamiCrafter 1024 and interpolation weights.",
+            "the file does not tell: DynamiCrafter's interpolation weights, which look like 512, and files of the "
+            "U-Net alone, where 1024 looks like 512 too.",
         )
         # Host 0.3.75 has no such argument, but passes the entry on.
         preset.extra_dict["advanced"] = True
@@ -33,8 +36,8 @@ class I2VLoadCheckpoint(io.ComfyNode):
             node_id="I2VLoadCheckpoint",
             display_name="Load I2V Checkpoint",
             category="I2V Diffusion/loaders",
-            description="Loads a video model: the demo of this pack, DynamiCrafter, VideoCrafter, ModelScope "
-            "or Stable Diffusion 1.5 and 2.1. The kind is read from the file, never from its name.",
+            description="Loads a video model: the demo of this pack, DynamiCrafter, ToonCrafter, VideoCrafter, "
+            "ModelScope or Stable Diffusion 1.5 and 2.1. The kind is read from the file, never from its name.",
             inputs=[
                 io.Combo.Input(
                     "checkpoint",
@@ -74,6 +77,13 @@ class I2VLoadCheckpoint(io.ComfyNode):
     def execute(cls, checkpoint: str, preset: str = AUTO) -> io.NodeOutput:
         path, known = checkpoint_path(checkpoint), None if preset == AUTO else preset
         contents = read_checkpoint(path, preset=known)
+        if contents.alternatives:
+            logging.getLogger(__name__).warning(
+                "%s loads as %s and could as well be %s, which the file does not tell: choose preset if it is.",
+                checkpoint,
+                contents.preset.name,
+                " or ".join(contents.alternatives),
+            )
         vae = load_vae(contents)
         latents = latent_format(contents.autoencoder_config, contents.unet_config.out_channels, vae)
         return io.NodeOutput(

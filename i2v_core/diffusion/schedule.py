@@ -126,23 +126,8 @@ class Schedule:
         return _in_kind(1 / (1 + (exact * self._scale_at(exact)) ** 2), sigma)
 
     def timesteps(self, steps: int, spacing: Spacing) -> list[int]:
-        """Return the timesteps to visit, descending.
-
-        `uniform` is 1, 1 + c, ... with c = T // steps and so may hold more than asked for (31 for 30);
-        `trailing` starts at the last timestep, as zero terminal SNR requires.
-
-        Raises ValueError for an unknown spacing or for steps outside 1..T.
-        """
-        total = self.config.timesteps
-        if not 1 <= steps <= total:
-            raise ValueError(f"steps must be between 1 and {total}, got {steps}")
-        if spacing == "uniform":
-            return list(range(1, total, total // steps))[::-1]
-        if spacing == "trailing":
-            # The difference that numpy.arange steps by: it decides which way halves round (48 steps).
-            stride = (total - total / steps) - total
-            return [round(total + i * stride) - 1 for i in range(steps)]
-        raise ValueError(f"spacing must be one of {get_args(Spacing)}, got {spacing!r}")
+        """Return the timesteps to visit, descending; see `spaced_timesteps`."""
+        return spaced_timesteps(self.config.timesteps, steps, spacing)
 
     def sigmas(self, steps: int, spacing: Spacing) -> Tensor:
         """Return the sigmas to visit, descending, `n + 1` in float64, the last one 0."""
@@ -157,6 +142,25 @@ class Schedule:
 
     def _scale_at(self, exact: Tensor) -> Tensor:
         return _interpolate(self._timestep(exact), self._index, self.scale)
+
+
+def spaced_timesteps(total: int, steps: int, spacing: Spacing) -> list[int]:
+    """Return the timesteps to visit out of `0 .. total - 1`, descending.
+
+    `uniform` is 1, 1 + c, ... with c = total // steps and so may hold more than asked for (31 for 30 of 1000);
+    `trailing` starts at the last timestep, as zero terminal SNR requires.
+
+    Raises ValueError for an unknown spacing or for steps outside 1..total.
+    """
+    if not 1 <= steps <= total:
+        raise ValueError(f"steps must be between 1 and {total}, got {steps}")
+    if spacing == "uniform":
+        return list(range(1, total, total // steps))[::-1]
+    if spacing == "trailing":
+        # The difference that numpy.arange steps by: it decides which way halves round (48 steps).
+        stride = (total - total / steps) - total
+        return [round(total + i * stride) - 1 for i in range(steps)]
+    raise ValueError(f"spacing must be one of {get_args(Spacing)}, got {spacing!r}")
 
 
 class Trajectory(NamedTuple):
@@ -186,6 +190,15 @@ def reference_trajectory(
     # That loop starts at a signal of exactly zero; eta 1 can tell it from the finite start of `Schedule`.
     sigmas = ((1 - alpha_bar) / alpha_bar).sqrt().clamp(max=NEARLY_INFINITE_SIGMA) / scales
     return Trajectory(sigmas, scales, (alpha_bar[-1].sqrt() * scales[-1]).item())
+
+
+def with_reference_end(schedule: Schedule, sigmas: Tensor) -> Trajectory:
+    """Return given sigmas, whose last is 0, with the end of `reference_trajectory` (DynamiCrafter), for parity only."""
+    scales = schedule.scale_at(sigmas)
+    scales[-1] = scales[-2]
+    ends = sigmas.clone()
+    ends[-1] = schedule.sigma_min * schedule.scale[0].item() / scales[-1]
+    return Trajectory(ends, scales, (schedule.alpha_bar[0].sqrt() * scales[-1]).item())
 
 
 def _exact(value: Tensor) -> Tensor:

@@ -85,12 +85,12 @@ class Upsample(nn.Module):
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-def _middle(channels: int) -> nn.ModuleDict:
+def _middle(channels: int, residual: Callable[[int, int], nn.Module]) -> nn.ModuleDict:
     return nn.ModuleDict(
         {
-            "block_1": Residual(channels, channels),
+            "block_1": residual(channels, channels),
             "attn_1": PositionAttention(channels),
-            "block_2": Residual(channels, channels),
+            "block_2": residual(channels, channels),
         }
     )
 
@@ -112,35 +112,44 @@ class Encoder(nn.Module):
             if level < len(config.channel_mult) - 1:
                 stage["downsample"] = Downsample(channels)
             self.down.append(stage)
-        self.mid = _middle(channels)
+        self.mid = _middle(channels, Residual)
         self.norm_out = _norm(channels)
         self.conv_out = _conv(channels, 2 * config.latent_channels)
 
-    def forward(self, x: Tensor) -> Tensor:
-        h = self.conv_in(x)
+    def forward(self, x: Tensor, features: list[Tensor] | None = None) -> Tensor:
+        """Encode; a list that is given receives each level's features, fine to coarse, and then the first layer's."""
+        h = stem = self.conv_in(x)
         for stage in self.down:
             for block in stage["block"]:
                 h = block(h)
+            if features is not None:
+                features.append(h)
             if "downsample" in stage:
                 h = stage["downsample"](h)
+        if features is not None:
+            features.append(stem)
         for layer in self.mid.values():
             h = layer(h)
         return self.conv_out(F.silu(self.norm_out(h)))
 
 
 class Decoder(nn.Module):
-    """Latent to pixels; `up` is numbered from fine to coarse, as in the checkpoints."""
+    """Latent to pixels; `up` is numbered from fine to coarse, as in the checkpoints.
 
-    def __init__(self, config: AutoencoderConfig) -> None:
+    Args:
+        residual: makes a residual block from its channels in and out.
+    """
+
+    def __init__(self, config: AutoencoderConfig, residual: Callable[[int, int], nn.Module] = Residual) -> None:
         super().__init__()
         width, channels = config.channels, config.channels * config.channel_mult[-1]
         self.conv_in = _conv(config.latent_channels, channels)
-        self.mid = _middle(channels)
+        self.mid = _middle(channels, residual)
         stages: list[nn.Module] = []
         for level, mult in reversed(list(enumerate(config.channel_mult))):
             blocks = nn.ModuleList()
             for _ in range(config.num_res_blocks + 1):
-                blocks.append(Residual(channels, width * mult))
+                blocks.append(residual(channels, width * mult))
                 channels = width * mult
             stage = nn.ModuleDict({"block": blocks})
             if level:
@@ -165,10 +174,10 @@ class Decoder(nn.Module):
 class Autoencoder(nn.Module):
     """Encode pictures to scaled latents and back; the latent is the mean of the posterior, never a sample."""
 
-    def __init__(self, config: AutoencoderConfig) -> None:
+    def __init__(self, config: AutoencoderConfig, decoder: nn.Module | None = None) -> None:
         super().__init__()
         self.config = config
-        self.encoder, self.decoder = Encoder(config), Decoder(config)
+        self.encoder, self.decoder = Encoder(config), decoder or Decoder(config)
         self.quant_conv = nn.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
         self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
 

@@ -4,7 +4,7 @@ Learned queries (16 for each of 16 frames, or 16 shared by all) attend to the to
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from einops import rearrange
@@ -16,7 +16,11 @@ from .attention import AttentionFunction, scaled_dot_product_attention
 
 @dataclass(frozen=True)
 class ImageProjectionConfig:
-    """Sizes of the query transformer; the defaults are those of every public DynamiCrafter checkpoint."""
+    """Sizes of the query transformer; the defaults are those of every public DynamiCrafter checkpoint.
+
+    `visual_tokens` says what the queries see: every token of the image encoder, or only its first, global one, which
+    the paper compares with (Figure 2).
+    """
 
     features: int = 1024
     depth: int = 4
@@ -26,6 +30,7 @@ class ImageProjectionConfig:
     frames: int | None = 16  # None: the queries are shared by all frames
     image_features: int = 1280
     output_features: int = 1024
+    visual_tokens: Literal["full", "global"] = "full"
 
 
 class QueryAttention(nn.Module):
@@ -89,6 +94,8 @@ class ImageProjection(nn.Module):
 
     def forward(self, image_features: Tensor) -> Tensor:
         """Project `b n d` to image tokens: `b t k d` for every frame, or `b k d` shared by all."""
+        if self.config.visual_tokens == "global":
+            image_features = image_features[:, :1]
         image = self.proj_in(image_features)
         queries = self.latents.to(image).expand(image.shape[0], -1, -1)
         for attention, feed_forward in self.layers:

@@ -5,6 +5,7 @@ from .checkpoint import Checkpoint, load_checkpoint, read_checkpoint, save_check
 from .contents import CheckpointContents
 from .files import CheckpointError
 from .recognize import Dialect
+from .report import describe
 
 __all__ = [
     "Adapter",
@@ -13,6 +14,7 @@ __all__ = [
     "CheckpointContents",
     "CheckpointError",
     "Dialect",
+    "describe",
     "load_adapter",
     "load_checkpoint",
     "read_adapter",

@@ -39,12 +39,13 @@ class Checkpoint:
     metadata: dict[str, str]
 
 
-def read_checkpoint(path: StrPath, *, preset: str | None = None) -> CheckpointContents:
+def read_checkpoint(path: StrPath, *, preset: str | None = None, described: bool = False) -> CheckpointContents:
     """Read a weights file, or a diffusers folder, of any known dialect, without building its networks.
 
     Args:
         preset: name in `PRESETS`, where the weights of another project do not tell theirs: without schedule
             tables DynamiCrafter 1024 looks like 512, and the interpolation model always does.
+        described: what is larger than a vector gets no numbers, only shape and kind; enough to describe the file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -54,7 +55,7 @@ def read_checkpoint(path: StrPath, *, preset: str | None = None) -> CheckpointCo
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"there is no preset '{preset}'; choose one of {', '.join(PRESETS)}")
     try:
-        file = read_tensors(path)
+        file = read_tensors(path, described=described)
         contents = _read_own(file) if "i2v.kind" in file.metadata else read_foreign(file, preset)
     except CheckpointError as error:
         raise CheckpointError(f"Cannot load '{Path(path).name}': {error}") from error

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..build import build_autoencoder, build_image_projection, build_text_encoder, build_unet
 from ..model.autoencoder import AutoencoderConfig
+from ..model.dual_reference_decoder import DualReferenceConfig
 from ..model.image_projection import ImageProjectionConfig
 from ..model.patch_autoencoder import PatchAutoencoderConfig
 from ..model.text_encoder import TextEncoderConfig
@@ -27,6 +28,8 @@ class CheckpointContents:
     Attributes:
         dialect: whose names and shapes the file had.
         preset: what the weights do not say.
+        alternatives: names of other presets that the file could as well belong to, since it does not tell.
+        left_aside: names of the file's tensors that belong to no part, such as buffers of schedules.
         unet: by our (LVDM's) names without prefix, projections Linear-shaped; the other parts by LDM's names.
         text_encoder: our own small one only.
         clip_text, clip_vision: towers of full checkpoints, with their own names, for the host's loaders.
@@ -45,6 +48,8 @@ class CheckpointContents:
     text_encoder: Tensors | None = None
     clip_text: Tensors | None = None
     clip_vision: Tensors | None = None
+    alternatives: tuple[str, ...] = ()
+    left_aside: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -63,7 +68,12 @@ class Part:
 
 UNET = Part("unet", "model.diffusion_model.", (VideoUNetConfig,), build_unet)
 IMAGE_PROJECTION = Part("image_projection", "image_proj_model.", (ImageProjectionConfig,), build_image_projection)
-AUTOENCODER = Part("autoencoder", "first_stage_model.", (AutoencoderConfig, PatchAutoencoderConfig), build_autoencoder)
+AUTOENCODER = Part(
+    "autoencoder",
+    "first_stage_model.",
+    (AutoencoderConfig, PatchAutoencoderConfig, DualReferenceConfig),
+    build_autoencoder,
+)
 TEXT_ENCODER = Part("text_encoder", "cond_stage_model.", (TextEncoderConfig,), build_text_encoder)
 PARTS = (UNET, IMAGE_PROJECTION, AUTOENCODER, TEXT_ENCODER)
 

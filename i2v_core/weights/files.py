@@ -14,7 +14,7 @@ from torch import Tensor
 from ..files import StrPath, atomic_path
 
 ZIP_MAGIC, PICKLE_MAGIC, GGUF_MAGIC = b"PK\x03\x04", b"\x80", b"GGUF"
-DEEPSPEED_PREFIX = len("_forward_module.")
+DEEPSPEED_PREFIX = "_forward_module."
 
 
 class CheckpointError(ValueError):
@@ -29,8 +29,12 @@ class TensorFile:
     metadata: dict[str, str]
 
 
-def read_tensors(path: StrPath) -> TensorFile:
+def read_tensors(path: StrPath, *, described: bool = False) -> TensorFile:
     """Read a file of tensors, or a diffusers folder that holds one; its content decides, not its name.
+
+    Args:
+        described: read vectors only, and of all larger tensors just shape and kind, on the device "meta". A PyTorch
+            file of the present (zip) form leaves the numbers on the disk until they are used, in either case.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
@@ -43,14 +47,14 @@ def read_tensors(path: StrPath) -> TensorFile:
         raise CheckpointError("it is empty (0 bytes); download or copy it again")
     # Before the pickles: the length that starts a safetensors file may begin with their magic byte.
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= file.stat().st_size:
-        return _read_safetensors(file)
+        return _read_safetensors(file, described)
     if head.startswith(ZIP_MAGIC) or head.startswith(PICKLE_MAGIC):
         return TensorFile(_unwrap(_read_pickle(file, mmap=head.startswith(ZIP_MAGIC))), {})
     if head.startswith(GGUF_MAGIC):
         raise CheckpointError("it is a GGUF file; only safetensors and PyTorch checkpoints can be read")
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError("it is a Git LFS pointer and not the weights; fetch the file itself")
-    return _read_safetensors(file)
+    return _read_safetensors(file, described)
 
 
 def weights_file(path: Path) -> Path:
@@ -82,10 +86,17 @@ def write_tensors(path: StrPath, tensors: Mapping[str, Tensor], metadata: Mappin
             raise OSError(f"Cannot write '{Path(path).name}': {error}. Is the disk full?") from error
 
 
-def _read_safetensors(file: Path) -> TensorFile:
+def _read_safetensors(file: Path, described: bool) -> TensorFile:
+    def read(opened: Any, key: str) -> Tensor:
+        part = opened.get_slice(key)
+        shape = part.get_shape()
+        if not described or len(shape) < 2:
+            return opened.get_tensor(key)
+        return torch.empty(shape, dtype=part[:0].dtype, device="meta")
+
     try:
         with safe_open(file, framework="pt") as opened:
-            tensors = {key: opened.get_tensor(key) for key in opened.keys()}  # noqa: SIM118, not a mapping
+            tensors = {key: read(opened, key) for key in opened.keys()}  # noqa: SIM118, not a mapping
             return TensorFile(tensors, opened.metadata() or {})
     except SafetensorError as error:
         raise CheckpointError(
@@ -115,5 +126,7 @@ def _unwrap(content: Any) -> dict[str, Tensor]:
     if isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     elif isinstance(content.get("module"), Mapping):
-        content = {str(key)[DEEPSPEED_PREFIX:]: value for key, value in content["module"].items()}
-    return {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+        content = content["module"]
+    return {
+        str(key).removeprefix(DEEPSPEED_PREFIX): value for key, value in content.items() if isinstance(value, Tensor)
+    }

@@ -13,6 +13,7 @@ from .files import CheckpointError, TensorFile
 from .recognize import (
     Dialect,
     dialect_of,
+    indistinguishable,
     recognize_autoencoder,
     recognize_image_projection,
     recognize_preset,
@@ -24,12 +25,13 @@ from .refusals import looks_like
 UNET_PREFIXES = (UNET.prefix, "diffusion_model.", "unet.")
 TEXT_TOWERS = ("cond_stage_model.model.", "cond_stage_model.transformer.")
 VISION_TOWER = "embedder.model.visual."
+AUTOENCODER_PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
 # What stands beside a U-Net without prefix; half-precision copies of schedules are worthless and recomputed.
 NOT_UNET = re.compile(
     r"(image_proj_model|first_stage_model|cond_stage_model|embedder|model_ema)\."
     r"|(alphas_cumprod|sqrt_|log_|posterior_)\w*$|(betas|scale_arr|scale_factor|logvar)$"
 )
-# ToonCrafter's decoder is a video network of its own; its spatial weights alone are no autoencoder.
+# ToonCrafter's decoder, a video network of its own.
 VIDEO_DECODER = re.compile(r"decoder\..*(time_stack|time_mix_conv|mix_factor|attn_refinement)")
 
 
@@ -42,14 +44,17 @@ def read_foreign(file: TensorFile, preset: str | None) -> CheckpointContents:
     Raises CheckpointError if it is none of the known dialects, or incomplete.
     """
     tensors = file.tensors
-    dialect, unet = _unet(tensors)
+    prefix = next((prefix for prefix in UNET_PREFIXES if any(name.startswith(prefix) for name in tensors)), "")
+    dialect, unet = _unet(tensors, prefix)
     config = recognize_unet(unet)
     first_stage = below(tensors, AUTOENCODER.prefix)
     video_decoder = any(VIDEO_DECODER.match(name) for name in first_stage)
+    scale_table = tensors.get("scale_arr")
     if preset is None:
-        known = recognize_preset(config, unet, tensors.get("scale_arr"), video_decoder)
+        known = recognize_preset(config, unet, scale_table, video_decoder)
+        alternatives = indistinguishable(known, scale_table)
     else:
-        known = PRESETS[preset]
+        known, alternatives = PRESETS[preset], ()
     config = with_default_fps(config, known)
     image_projection = below(tensors, IMAGE_PROJECTION.prefix)
     image_projection_config = recognize_image_projection(image_projection) if image_projection else None
@@ -58,7 +63,7 @@ def read_foreign(file: TensorFile, preset: str | None) -> CheckpointContents:
         config = replace(config, image_token_layout="shared" if shared else "per_frame")
         check_part(IMAGE_PROJECTION, image_projection_config, image_projection)
     check_part(UNET, config, unet)
-    autoencoder = {} if video_decoder else _autoencoder(first_stage)
+    autoencoder = _autoencoder(first_stage)
     autoencoder_config = recognize_autoencoder(autoencoder) if autoencoder else None
     if autoencoder_config is not None:
         check_part(AUTOENCODER, autoencoder_config, autoencoder)
@@ -74,6 +79,8 @@ def read_foreign(file: TensorFile, preset: str | None) -> CheckpointContents:
         autoencoder=autoencoder or None,
         clip_text=text,
         clip_vision=below(tensors, VISION_TOWER) or None,
+        alternatives=alternatives,
+        left_aside=tuple(name for name in tensors if not _used(name, prefix)),
         metadata=file.metadata,
     )
 
@@ -88,10 +95,10 @@ def linear_projections(unet: Mapping[str, Tensor]) -> Tensors:
     }
 
 
-def _unet(tensors: Mapping[str, Tensor]) -> tuple[Dialect, Tensors]:
-    unet = next((found for prefix in UNET_PREFIXES if (found := below(tensors, prefix))), None)
-    if unet is None:
-        unet = {name: tensor for name, tensor in tensors.items() if not NOT_UNET.match(name)}
+def _unet(tensors: Mapping[str, Tensor], prefix: str) -> tuple[Dialect, Tensors]:
+    unet = below(tensors, prefix)
+    if not prefix:
+        unet = {name: tensor for name, tensor in unet.items() if not NOT_UNET.match(name)}
     dialect = dialect_of(unet)
     if kind := looks_like(tensors if dialect is None else unet):
         raise CheckpointError(
@@ -117,5 +124,12 @@ def _unet(tensors: Mapping[str, Tensor]) -> tuple[Dialect, Tensors]:
 
 def _autoencoder(first_stage: Mapping[str, Tensor]) -> Tensors:
     """The autoencoder alone, without what its training left beside it."""
-    parts = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
-    return {name: tensor for name, tensor in first_stage.items() if name.startswith(parts)}
+    return {name: tensor for name, tensor in first_stage.items() if name.startswith(AUTOENCODER_PARTS)}
+
+
+def _used(name: str, unet_prefix: str) -> bool:
+    """Whether a tensor becomes part of the contents; a U-Net without prefix takes all that stands beside nothing."""
+    parts = (IMAGE_PROJECTION.prefix, *TEXT_TOWERS, VISION_TOWER)
+    if name.startswith(AUTOENCODER.prefix):
+        return name.removeprefix(AUTOENCODER.prefix).startswith(AUTOENCODER_PARTS)
+    return name.startswith(parts) or (name.startswith(unet_prefix) if unet_prefix else not NOT_UNET.match(name))

@@ -8,6 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from ..model.autoencoder import AutoencoderConfig
+from ..model.dual_reference_decoder import FUSION_HEAD_DIM, DualReferenceConfig
 from ..model.image_projection import ImageProjectionConfig
 from ..model.video_unet import INIT_ATTENTION_HEADS, VideoUNetConfig
 from ..presets import PRESETS, Preset
@@ -155,6 +156,19 @@ def recognize_preset(
     return PRESETS[name]
 
 
+def indistinguishable(preset: Preset, scale_table: Tensor | None) -> tuple[str, ...]:
+    """Other presets that the same names, shapes and tables could belong to.
+
+    DynamiCrafter's interpolation model differs from 512 in its weights alone, and without `scale_arr` so does 1024.
+    """
+    if preset.name not in ("dynamicrafter_512", "dynamicrafter_1024"):
+        return ()
+    wide = preset.name == "dynamicrafter_1024"
+    if scale_table is None:
+        return ("dynamicrafter_512_interp", "dynamicrafter_512" if wide else "dynamicrafter_1024")
+    return () if wide else ("dynamicrafter_512_interp",)
+
+
 def _image_preset(config: VideoUNetConfig, unet: Mapping[str, Tensor]) -> str:
     if config.in_channels != 4:
         raise CheckpointError(
@@ -192,14 +206,20 @@ def recognize_image_projection(tensors: Mapping[str, Tensor]) -> ImageProjection
 
 
 def recognize_autoencoder(tensors: Mapping[str, Tensor]) -> AutoencoderConfig:
-    """Configuration of an LDM autoencoder, with Stable Diffusion's scale factor, which no tensor tells."""
+    """Configuration of an LDM or ToonCrafter autoencoder, with Stable Diffusion's scale, which no tensor tells."""
     shapes = Shapes(tensors)
     width = shapes["encoder.conv_in.weight"][0]
     levels = shapes.count(r"encoder\.down\.(\d+)\.")
     widths = [shapes[f"encoder.down.{level}.block.0.conv2.weight"][0] for level in range(levels)]
-    return AutoencoderConfig(
+    config = AutoencoderConfig(
         channels=width,
         channel_mult=tuple(channels // width for channels in widths),
         num_res_blocks=shapes.count(r"encoder\.down\.0\.block\.(\d+)\."),
         latent_channels=shapes["post_quant_conv.weight"][0],
     )
+    if not shapes.any(r"decoder\..*(time_stack|attn_refinement)\."):
+        return config
+    fused = [level for level in range(levels) if shapes.any(rf"decoder\.attn_refinement\.{level}\.to_q\.")]
+    queries = [shapes[f"decoder.attn_refinement.{level}.to_q.weight"][0] for level in fused]
+    heads = queries[0] // FUSION_HEAD_DIM if queries else DualReferenceConfig.fusion_heads
+    return DualReferenceConfig(**vars(config), fusion_levels=tuple(fused), fusion_heads=heads)

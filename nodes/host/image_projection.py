@@ -7,10 +7,14 @@ import comfy.model_management
 import comfy.ops
 import comfy.utils
 import torch
+from einops import rearrange
 from torch import Tensor
 
 from ...i2v_core.build import build_image_projection
+from ...i2v_core.video.clip_pixels import clip_pixels
+from ...i2v_core.video.frames import to_model_range
 from ...i2v_core.weights import CheckpointContents
+from .companions import image_encoder
 from .network import host_attention
 from .patcher import load_weights, make_patcher
 
@@ -33,7 +37,7 @@ class HostImageProjection:
         if given != expected:
             raise ValueError(
                 f"The image projection expects features of width {expected}, clip_vision gives {given}: "
-                "use the encoder that the checkpoint was trained with (DynamiCrafter: OpenCLIP ViT-H/14)."
+                f"use {image_encoder(expected)}."
             )
         comfy.model_management.load_models_gpu([self.patcher])
         tokens = projection(image_features.to(self.patcher.load_device, torch.float32))
@@ -59,9 +63,18 @@ def load_image_projection(contents: CheckpointContents) -> HostImageProjection |
 
 def encode_image_tokens(clip_vision: Any, projection: HostImageProjection, pixels: Tensor) -> tuple[Tensor, Tensor]:
     """Image tokens of a picture `1 h w 3` in [0, 1], and of the null image."""
-    # Squashed to the encoder's square and not cropped, as in training.
-    image, null = (
-        projection(clip_vision.encode_image(picture, crop=False)["last_hidden_state"])
-        for picture in (pixels, torch.full_like(pixels, GREY))
-    )
+    features = image_features(clip_vision, torch.cat([pixels, torch.full_like(pixels, GREY)]))
+    image, null = projection(features).split(1)
     return image, null
+
+
+def image_features(clip_vision: Any, pictures: Tensor) -> Tensor:
+    """Tokens `n k d` of the encoder's last layer, before its final norm, for pictures `n h w 3` in [0, 1].
+
+    The host's own way to them crops, and rounds to 8 bits; the checkpoints were trained on neither.
+    """
+    clip = to_model_range(rearrange(pictures, "n h w c -> n c h w"))
+    pixels = clip_pixels(clip, clip_vision.image_size, clip_vision.image_mean, clip_vision.image_std)
+    comfy.model_management.load_models_gpu([clip_vision.patcher])
+    features, *_ = clip_vision.model(pixel_values=pixels.to(clip_vision.load_device))
+    return features

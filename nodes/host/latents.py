@@ -6,6 +6,7 @@ import comfy.latent_formats
 import torch
 
 from ...i2v_core.model.autoencoder import AutoencoderConfig
+from ...i2v_core.model.dual_reference_decoder import DualReferenceConfig
 from ...i2v_core.model.patch_autoencoder import PatchAutoencoderConfig
 
 STABLE_DIFFUSION = AutoencoderConfig()
@@ -31,7 +32,8 @@ class ScaledLatents(comfy.latent_formats.LatentFormat):
 def latent_format(config: AnyConfig | None, channels: int, vae: Any) -> Any:
     """Latent format of a network that predicts `channels`; without an autoencoder, Stable Diffusion's."""
     config = config or AutoencoderConfig(latent_channels=channels)
-    if config == STABLE_DIFFUSION:
+    # ToonCrafter decodes Stable Diffusion's latents, whatever the sizes of its decoder.
+    if config == STABLE_DIFFUSION or isinstance(config, DualReferenceConfig):
         return comfy.latent_formats.SD15(config.scale_factor)
     return ScaledLatents(config, preview_colors(vae, config) if vae.first_stage_model is not None else None)
 

@@ -13,15 +13,20 @@ import comfy.utils
 import torch
 from torch import Tensor
 
+from ...i2v_core.denoiser import first_and_last
 from ...i2v_core.model.image_projection import resample_image_tokens
 from ...i2v_core.model.video_unet import VideoUNetConfig
+from ...i2v_core.presets import Preset
 from ...i2v_core.weights import CheckpointContents, read_checkpoint
+from ..convert import clips_to_rows, latent_size, rows_to_clips
+from . import companions
 from .network import HostVideoUNet
 from .patcher import load_weights, make_patcher
 from .sampling import ClipSampling
 
 # What I2V Conditioning writes into the host's conditioning; the image latent has the host's own key.
 FRAMES, FPS, IMAGE_TOKENS, IMAGE_LATENT = "i2v_frames", "i2v_fps", "i2v_image_tokens", "concat_latent_image"
+END_LATENT = "i2v_end_latent"
 HINT = "connect I2V Conditioning between the text and the sampler, for positive and negative"
 
 
@@ -29,6 +34,8 @@ class VideoModelConfig(comfy.supported_models_base.BASE):
     """What the host's base model wants to know about a checkpoint."""
 
     unet_extra_config: ClassVar[dict[str, Any]] = {}
+    # From docs/memory.md: with it the host expects 3.5 GiB for a guidance branch that takes 3.4.
+    memory_usage_factor: ClassVar[float] = 1.2
 
     def __init__(self, contents: CheckpointContents, latent_format: Any) -> None:
         super().__init__(host_unet_config(contents.unet_config))
@@ -58,6 +65,7 @@ class VideoModel(comfy.model_base.BaseModel):
         self.model_sampling = ClipSampling(config, config.preset.schedule, config.preset.prediction)
         self.video_unet: VideoUNetConfig = config.video_unet
         self.preset = config.preset
+        self.warned_about: set[tuple[int, ...]] = set()
 
     def _apply_model(self, x: Tensor, t: Tensor, c_concat: Tensor | None = None, *further: Any, **named: Any) -> Tensor:
         """As the host does, around the given image where the network estimates differences to it."""
@@ -79,10 +87,13 @@ class VideoModel(comfy.model_base.BaseModel):
         wanted = (channels, *noise.shape[2:])
         if latent.shape[1:] != wanted or len(latent) not in (1, frames):
             raise ValueError(
-                f"The given image's latent is {_size(latent[0])}, the one to sample {_size(noise[0])}: take "
-                "both from the same I2V Conditioning, and the VAE from the model's own file."
+                f"The given image's latent is {latent_size(latent)}, the one to sample {latent_size(noise)}: take "
+                f"both from the same I2V Conditioning, and use {companions.autoencoder(channels)}."
             )
         per_frame = self.process_latent_in(latent).expand(frames, *wanted)
+        if (end := given.get(END_LATENT)) is not None:
+            first, last = (rows_to_clips(self.process_latent_in(each), 1) for each in (latent, end))
+            per_frame = clips_to_rows(first_and_last(first, last, frames))
         return per_frame.repeat(len(noise) // frames, 1, 1, 1).to(given["device"])
 
     def encode_adm(self, **given: Any) -> Tensor | None:
@@ -107,17 +118,36 @@ class VideoModel(comfy.model_base.BaseModel):
         if given["noise"].shape[1] != self.video_unet.out_channels:
             raise ValueError(
                 f"This model's latents have {self.video_unet.out_channels} channels, got "
-                f"{given['noise'].shape[1]}: take the latent from I2V Conditioning."
+                f"{given['noise'].shape[1]}: take the latent from I2V Conditioning, made with "
+                f"{companions.autoencoder(self.video_unet.out_channels)}."
             )
+        _check_end_image(given.get(END_LATENT), self.preset)
         frames = _clip_frames(given)
+        self._warn_outside_training(frames, *given["noise"].shape[2:])
         conds = super().extra_conds(**given)
         conds["num_video_frames"] = comfy.conds.CONDConstant(frames)
         fps = given.get(FPS, self.preset.fps)
         if self.video_unet.fps_embedding and fps is not None:
             conds["fps"] = comfy.conds.CONDConstant(float(fps))
         if self.video_unet.image_gate != "none":
-            conds |= _token_conds(given.get(IMAGE_TOKENS), frames, len(given["noise"]), given["device"])
+            tokens = _checked_image_tokens(given.get(IMAGE_TOKENS), self.video_unet)
+            conds |= _token_conds(tokens, frames, len(given["noise"]), given["device"])
         return conds
+
+    def _warn_outside_training(self, frames: int, height: int, width: int) -> None:
+        """Say once for each length and size that the model was not trained on it; portrait is as good as landscape."""
+        temporal = self.video_unet.temporal_attention or self.video_unet.temporal_convolution
+        pixels = getattr(self.latent_format, "spacial_downscale_ratio", 8)
+        preset, asked = self.preset, (frames, height * pixels, width * pixels)
+        frames_fit = frames == preset.frames or not temporal
+        size_fits = {asked[1], asked[2]} == {preset.height, preset.width}
+        if (frames_fit and size_fits) or asked in self.warned_about:
+            return
+        self.warned_about.add(asked)
+        logging.getLogger(__name__).warning(
+            f"{preset.name} was trained on {preset.frames} frames of {preset.width} x {preset.height}; {asked[0]} of "
+            f"{asked[2]} x {asked[1]} work, but may move less and look worse."
+        )
 
 
 def load_model(contents: CheckpointContents, path: Path, preset: str | None, latent_format: Any) -> Any:
@@ -180,30 +210,51 @@ def _clip_frames(given: dict[str, Any]) -> int:
     return frames
 
 
+def _check_end_image(end: Tensor | None, preset: Preset) -> None:
+    if preset.interpolates and end is None:
+        raise ValueError(
+            "This model fills in the frames between two images and got no last one: connect end_image of I2V "
+            "Conditioning (the same image as i2v_image makes a loop)."
+        )
+    if end is not None and not preset.interpolates:
+        raise ValueError(
+            f"This model ({preset.name}) animates one image and cannot reach an end_image: use DynamiCrafter's "
+            "interpolation weights, with preset dynamicrafter_512_interp in Load I2V Checkpoint, or disconnect it."
+        )
+
+
 def _check_text(text: Tensor | None, width: int) -> None:
     if text is None or text.shape[-1] != width:
         arrived = "none" if text is None else f"width {text.shape[-1]}"
         raise ValueError(
-            f"This model needs text tokens of width {width}, got {arrived}: encode the prompts with the CLIP "
-            "of the model's own file, or with the one that it was trained with."
+            f"This model needs text tokens of width {width}, got {arrived}: encode the prompts with "
+            f"{companions.text_encoder(width)}."
         )
     if len(text) != 1:
         raise ValueError(f"This model takes one prompt for the whole video, got a batch of {len(text)}.")
 
 
-def _token_conds(tokens: Tensor | None, frames: int, rows: int, device: torch.device) -> dict[str, Any]:
-    """Image tokens `1 t k d` or `1 k d` as conditions of every row."""
+def _checked_image_tokens(tokens: Tensor | None, config: VideoUNetConfig) -> Tensor:
     if tokens is None:
         raise ValueError(
-            "This model looks at the given image through an image encoder and got no image tokens: "
-            f"connect clip_vision and image_projection to I2V Encode Image, and {HINT}."
+            "This model looks at the given image through an image encoder and got no image tokens: connect "
+            "clip_vision and image_projection to I2V Encode Image, both from Load I2V Checkpoint with the model's "
+            f"full file. With a smaller file, clip_vision is {companions.image_encoder(1280)}; take "
+            f"{companions.IMAGE_PROJECTION}."
         )
+    # Shared tokens suit every model: all frames may look at what was made for each (the reference, for other lengths).
+    if tokens.shape[-1] != config.context_dim or (tokens.ndim == 4 and config.image_token_layout == "shared"):
+        layout = config.image_token_layout.replace("_", "-")
+        raise ValueError(
+            f"This model needs {layout} image tokens of width {config.context_dim}, got tokens of shape "
+            f"{tuple(tokens.shape)}, which are another model's: take {companions.IMAGE_PROJECTION}."
+        )
+    return tokens
+
+
+def _token_conds(tokens: Tensor, frames: int, rows: int, device: torch.device) -> dict[str, Any]:
+    """Image tokens `1 t k d` or `1 k d` as conditions of every row."""
     if tokens.ndim == 3:
         return {"clip_tokens": comfy.conds.CONDRegular(tokens.to(device))}
     per_frame = resample_image_tokens(tokens, frames)[0].repeat(rows // frames, 1, 1)
     return {"frame_tokens": comfy.conds.CONDRegular(per_frame.to(device))}
-
-
-def _size(latent: Tensor) -> str:
-    channels, height, width = latent.shape
-    return f"{width} x {height} with {channels} channels"

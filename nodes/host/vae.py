@@ -5,12 +5,14 @@ from typing import Any
 import comfy.sd
 import comfy.taesd.taesd
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ...i2v_core.build import build_autoencoder
 from ...i2v_core.model.autoencoder import AutoencoderConfig
+from ...i2v_core.model.dual_reference_decoder import DualReferenceConfig
 from ...i2v_core.model.patch_autoencoder import PatchAutoencoderConfig
 from ...i2v_core.weights import CheckpointContents
+from .dual_reference import HostDualReference
 from .patcher import make_patcher
 
 
@@ -21,7 +23,12 @@ def load_vae(contents: CheckpointContents) -> Any:
     if config is None or config == AutoencoderConfig():
         return comfy.sd.VAE(sd=tensors)
     if isinstance(config, PatchAutoencoderConfig):
-        return _patch_vae(config, tensors)
+        # Half precision saves nothing at this size and costs picture quality.
+        return _own_vae(build_autoencoder(config), config, tensors, torch.float32)
+    if isinstance(config, DualReferenceConfig):
+        with torch.device("meta"):
+            network = HostDualReference(config)
+        return _own_vae(network, config, tensors, None)
     # Half precision saves nothing at this size and costs picture quality.
     vae = comfy.sd.VAE(sd=tensors, config={"params": _parameters(config)}, dtype=torch.float32)
     vae.latent_channels = config.latent_channels
@@ -43,17 +50,24 @@ def encode_image(vae: Any, pixels: Tensor) -> Tensor:
     return latent
 
 
-def _patch_vae(config: PatchAutoencoderConfig, tensors: dict[str, Tensor]) -> Any:
+def _own_vae(
+    network: nn.Module,
+    config: AutoencoderConfig | PatchAutoencoderConfig,
+    tensors: dict[str, Tensor],
+    dtype: torch.dtype | None,
+) -> Any:
     """The host's VAE with our network in it.
 
-    The host knows no linear patches. It sets itself up for a tiny network of as many channels, so that all it does
-    around one (memory, batches, tiles) is its own in every version; then ours takes that network's place.
+    The host knows neither linear patches nor references. It sets itself up for a tiny network of as many channels, so
+    that all it does around one (memory, batches, tiles) is its own in every version; then ours takes that network's
+    place.
     """
     shell = comfy.taesd.taesd.TAESD(latent_channels=config.latent_channels).state_dict()
-    vae = comfy.sd.VAE(sd=shell, dtype=torch.float32)
-    network = build_autoencoder(config, dtype=vae.vae_dtype).eval()
-    network.load_state_dict({name: tensor.to(vae.vae_dtype) for name, tensor in tensors.items()})
-    vae.first_stage_model = network
+    vae = comfy.sd.VAE(sd=shell, dtype=dtype)
+    # Copies, so that nothing holds on to the file.
+    owned = {name: tensor.to(vae.vae_dtype, copy=True) for name, tensor in tensors.items()}
+    network.load_state_dict(owned, assign=True)
+    vae.first_stage_model = network.eval()
     vae.patcher = make_patcher(network, vae.device, vae.patcher.offload_device)
     vae.downscale_ratio = vae.upscale_ratio = config.downscale
     vae.size = None

@@ -9,22 +9,11 @@ import pytest
 
 import dev
 from tools.comfy_server import ComfyServer
+from tools.front_end import front_end
 
-playwright = pytest.importorskip("playwright.sync_api")
+pytest.importorskip("playwright.sync_api")
 
 WORKFLOWS = sorted((dev.ROOT / "workflows").glob("*.json"))
-# Quiet and offline: without these Chromium keeps calling home.
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-READY = "() => window.app?.graph && Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 100"
 LOAD = """async (workflow) => {
   await window.app.loadGraphData(workflow)
   return window.app.graph.nodes.map((node) => ({
@@ -41,17 +30,8 @@ EXPORT = "async () => (await window.app.graphToPrompt()).output"
 @pytest.fixture(scope="module")
 def page(host: ComfyServer, chromium: str) -> Iterator[Any]:
     """The host's front end, ready, with our example images in the server's input folder."""
-    # Otherwise the template browser opens over the graph for a first-time user.
-    host.post("/settings", {"Comfy.TutorialCompleted": True})
-    for image in (dev.ROOT / "demo/images").glob("*.jpg"):
-        host.upload(image)
-    with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.goto(host.url)
-        page.wait_for_function(READY, timeout=120_000)
+    with front_end(host, chromium, dev.ROOT / "demo/images") as page:
         yield page
-        browser.close()
 
 
 def load(page: Any, path: Path) -> list[dict[str, Any]]:

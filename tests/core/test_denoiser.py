@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from i2v_core.conditions import Conditions
-from i2v_core.denoiser import Denoiser, with_image_latent
+from i2v_core.denoiser import Denoiser, first_and_last, with_image_latent
 from i2v_core.diffusion.guidance import ClassifierFreeGuidance
 from i2v_core.diffusion.prediction import Prediction, add_noise, target
 from i2v_core.diffusion.schedule import Schedule, ScheduleConfig
@@ -94,3 +94,23 @@ def test_guidance_without_unconditional_conditions_says_what_to_do(conditions: C
     denoiser = Denoiser(Oracle(torch.zeros(2, 4, 3, 8, 8)), Schedule(), "eps")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="pass them or scale 1"):
         denoiser.denoise(torch.zeros(2, 4, 3, 8, 8), torch.tensor(1.0), conditions, None, ClassifierFreeGuidance(2.0))
+
+
+@pytest.mark.parametrize("frames", [2, 3, 16])
+def test_interpolation_pins_both_ends_and_leaves_zeros_between(frames: int) -> None:
+    first, last = torch.randn(2, 4, 1, 8, 8), torch.randn(2, 4, 1, 8, 8)
+    clip = first_and_last(first, last, frames)
+    assert clip.shape == (2, 4, frames, 8, 8)
+    assert torch.equal(clip[:, :, :1], first)
+    assert torch.equal(clip[:, :, -1:], last)
+    assert not clip[:, :, 1:-1].any()
+    joined = with_image_latent(torch.randn(2, 4, frames, 8, 8), clip, 8)
+    assert torch.equal(joined[:, 4:], clip)
+
+
+def test_two_ends_of_different_sizes_or_one_frame_are_refused() -> None:
+    first = torch.randn(1, 4, 1, 8, 8)
+    with pytest.raises(ValueError, match="must be of one shape"):
+        first_and_last(first, torch.randn(1, 4, 1, 8, 4), 4)
+    with pytest.raises(ValueError, match="at least 2 frames, got 1"):
+        first_and_last(first, first, 1)

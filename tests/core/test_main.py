@@ -1,6 +1,7 @@
 """The command line on real files: train, inspect, convert, animate, measure and evaluate, one after the other."""
 
 import json
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,6 +15,7 @@ from i2v_core import load_checkpoint
 from i2v_core.__main__ import main
 from i2v_core.video import read_video
 from tests.core.training.small import small_recipe
+from tests.core.weights.small_files import write_small
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -53,7 +55,8 @@ def test_inspect_names_what_the_file_holds(call: Call, checkpoint: Path) -> None
     code, out, _ = call("inspect", checkpoint)
     assert code == 0
     assert "demo (i2v names)" in out
-    assert "text_encoder: yes" in out
+    assert re.search(r"text encoder \(ours\) +\d+ ", out)
+    assert re.search(r"CLIP image tower +none", out)
     assert "i2v.train_steps: 4" in out
 
 
@@ -64,6 +67,24 @@ def test_convert_keeps_the_weights(call: Call, checkpoint: Path, folder: Path) -
     assert after.dialect == "lvdm"
     for name, tensor in before.unet.state_dict().items():
         torch.testing.assert_close(after.unet.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_a_public_file_is_described_and_converted(call: Call, folder: Path) -> None:
+    source = write_small(folder, "tooncrafter", "full", name="renamed.bin", towers=False)
+    target = folder / "toon.safetensors"
+    code, told, _ = call("inspect", source)
+    assert code == 0
+    assert told.startswith("tooncrafter (lvdm names)")
+    assert "left aside: 'alphas_cumprod'" in told
+    code, out, _ = call("convert", source, target, "--dtype", "fp16")
+    assert code == 0
+    assert out.startswith(told)
+    assert re.search(rf"written to {re.escape(str(target))}: \d+\.\d MB, fp16$", out.strip())
+    code, out, _ = call("inspect", target)
+    assert code == 0
+    assert out.startswith("tooncrafter (i2v names)")
+    assert "float16" in out and "float32" not in out.split("VideoUNetConfig")[0]
+    assert "modelspec.resolution: 512x320" in out
 
 
 def test_animate_then_measure(call: Call, checkpoint: Path, folder: Path) -> None:

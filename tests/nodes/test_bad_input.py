@@ -75,6 +75,7 @@ def test_every_bad_input_gets_its_sentence_and_the_server_goes_on(host: ComfySer
             "latent has 5 frames, but the conditioning was made for 2",
         ),
         ("sample", {"negative": ["text", 0]}, "connect I2V Conditioning"),
+        ("given", {"end_image": ["encode", 0]}, "animates one image and cannot reach an end_image"),
     ]
     for name, changes, sentence in cases:
         bad = json.loads(json.dumps(graph))

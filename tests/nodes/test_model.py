@@ -225,36 +225,36 @@ def test_runs_leave_nothing_behind_and_clips_of_a_batch_do_not_mix(
     assert distance(both[:4], first) < 1e-5
 
 
-def lora(prefix: str, model: Any) -> dict[str, torch.Tensor]:
-    """A LoRA for the query of a spatial self-attention, 64 features wide, under this name."""
+def lora(up: str, down: str, model: Any) -> dict[str, torch.Tensor]:
+    """A LoRA for the query of a spatial self-attention, 64 features wide, under these names."""
     draw = torch.Generator().manual_seed(5)
     assert model.model.diffusion_model.input_blocks[3][1].transformer_blocks[0].attn1.to_q.weight.shape == (
         64,
         64,
     )
-    return {
-        f"{prefix}.lora_up.weight": torch.randn(64, 4, generator=draw),
-        f"{prefix}.lora_down.weight": torch.randn(4, 64, generator=draw),
-    }
+    return {up: torch.randn(64, 4, generator=draw), down: torch.randn(4, 64, generator=draw)}
 
 
 @pytest.mark.parametrize(
-    "prefix",
+    "name",
     [
-        "lora_unet_input_blocks_3_1_transformer_blocks_0_attn1_to_q",
-        "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q",
+        "lora_unet_input_blocks_3_1_transformer_blocks_0_attn1_to_q.lora_{}.weight",
+        "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q.lora_{}.weight",
+        "unet.down_blocks.1.attentions.0.transformer_blocks.0.attn1.processor.to_q_lora.{}.weight",
     ],
+    ids=["ldm", "kohya", "diffusers"],
 )
 def test_a_lora_changes_the_video_and_leaves_with_its_model(
     host_module: Host,
     tiny: Any,
     prepare: Callable[..., Any],
     sample: Callable[..., torch.Tensor],
-    prefix: str,
+    name: str,
 ) -> None:
     given = prepare(tiny)
     before = sample(tiny.model, given)
-    patched, _ = host_module("comfy.sd").load_lora_for_models(tiny.model, None, lora(prefix, tiny.model), 1.0, 0.0)
+    weights = lora(name.format("up"), name.format("down"), tiny.model)
+    patched, _ = host_module("comfy.sd").load_lora_for_models(tiny.model, None, weights, 1.0, 0.0)
     assert patched.patches
     assert (sample(patched, given) - before).abs().max() > 1e-3
     assert torch.equal(sample(tiny.model, given), before)

@@ -9,7 +9,7 @@ from torch import Tensor
 from i2v_core.diffusion.guidance import ClassifierFreeGuidance
 from i2v_core.diffusion.prediction import network_input, to_denoised
 from i2v_core.diffusion.samplers import sample_ddim
-from i2v_core.diffusion.schedule import Schedule, ScheduleConfig, reference_trajectory
+from i2v_core.diffusion.schedule import Schedule, ScheduleConfig, reference_trajectory, with_reference_end
 from tests.parity import seeded
 
 CASES = ["ddim_512_eta0_50", "ddim_512_eta1_50"]
@@ -74,3 +74,14 @@ def test_reference_path_differs_from_ours_only_at_its_end() -> None:
     torch.testing.assert_close(path.scales[:-1], schedule.scale_at(path.sigmas)[:-1], rtol=1e-12, atol=0)
     assert path.sigmas[-1].item() == pytest.approx(schedule.sigma_min)
     assert path.shrink == pytest.approx(schedule.alpha_bar[0].item() ** 0.5)
+
+
+@pytest.mark.parametrize("zero_terminal_snr", [False, True])
+def test_the_reference_end_can_be_put_on_given_sigmas(zero_terminal_snr: bool) -> None:
+    schedule = Schedule(ScheduleConfig(zero_terminal_snr=zero_terminal_snr, rescale_base=0.3))
+    expected = reference_trajectory(schedule, 20, "trailing")
+    given = with_reference_end(schedule, schedule.sigmas(20, "trailing"))
+    # The start differs under zero terminal SNR, where ours is finite.
+    torch.testing.assert_close(given.sigmas[1:], expected.sigmas[1:])
+    torch.testing.assert_close(given.scales, expected.scales)
+    assert given.shrink == pytest.approx(expected.shrink)

@@ -12,6 +12,7 @@ from i2v_core.diffusion.schedule import (
     Spacing,
     alphas_cumprod,
     signal_scale,
+    spaced_timesteps,
 )
 
 CONFIGS = {
@@ -153,6 +154,13 @@ def test_sigmas_descend_to_zero_exactly(spacing: Spacing) -> None:
     assert (sigmas.diff() < 0).all()
     assert sigmas[-1] == 0
     torch.testing.assert_close(sigmas[:-1], schedule.sigma[schedule.timesteps(20, spacing)])
+
+
+def test_an_earlier_start_is_spaced_like_a_shorter_table() -> None:
+    visited = spaced_timesteps(940, 47, "trailing")
+    assert (visited[0], visited[1], visited[-1], len(visited)) == (939, 919, 19, 47)
+    with pytest.raises(ValueError, match="steps must be between 1 and 940, got 941"):
+        spaced_timesteps(940, 941, "trailing")
 
 
 def test_schedules_of_equal_configs_are_equal_values() -> None:

@@ -1,13 +1,17 @@
 """Attention: the equations written out, the streams apart, and the limits of one call."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
+from i2v_core.build import build_unet
 from i2v_core.model import attention as module
 from i2v_core.model.attention import (
     DualCrossAttention,
@@ -18,7 +22,7 @@ from i2v_core.model.attention import (
     TransformerBlock,
     scaled_dot_product_attention,
 )
-from tests.core.weights.small import largest_difference, seed
+from tests.core.weights.small import SMALL_DYNAMICRAFTER, largest_difference, seed
 from tests.parity.seeded import seeded_normal
 
 HEADS, HEAD_DIM, FEATURES, CONTEXT = 2, 4, 8, 6
@@ -132,3 +136,33 @@ def test_clips_do_not_see_each_other() -> None:
     layer, h = temporal(), seeded_normal("h", (6, 32, 3, 2))
     apart = torch.cat([layer(h[:3], 3), layer(h[3:], 3)])
     assert largest_difference(layer(h, 3), apart) < 1e-5
+
+
+class MadeShapes(TorchDispatchMode):
+    """Remembers the shape of every tensor that is made in it, views included."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: set[tuple[int, ...]] = set()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        self.shapes |= {tuple(leaf.shape) for leaf in tree_leaves(result) if isinstance(leaf, Tensor)}
+        return result
+
+    def holds_scores(self, tokens: int) -> bool:
+        return any(shape[-2:] == (tokens, tokens) for shape in self.shapes)
+
+
+@pytest.mark.parametrize(("attention", "expected"), [(scaled_dot_product_attention, False), (written_out, True)])
+def test_the_network_never_holds_a_full_score_matrix(attention: Any, expected: bool) -> None:
+    """Neither of one frame's positions nor of all frames' against themselves; a written-out attention is caught."""
+    config, frames, h, w = replace(SMALL_DYNAMICRAFTER, context_dim=64), 2, 24, 20
+    unet = seed(build_unet(config, attention=attention))
+    x, text = torch.randn(1, 8, frames, h, w), torch.randn(1, 7, 64)
+    tokens, fps = torch.randn(1, frames, 3, 64), torch.tensor([8.0])
+    with torch.no_grad(), MadeShapes() as made:
+        unet(x, torch.tensor([500.0]), text, image_tokens=tokens, fps=fps)
+    assert made.holds_scores(h * w) is expected
+    assert made.holds_scores(h * w // 4) is expected
+    assert not made.holds_scores(frames * h * w)

@@ -27,6 +27,21 @@ def test_the_order_of_the_image_tokens_does_not_matter() -> None:
     assert largest_difference(projection(image), projection(image.flip(1))) < 1e-5
 
 
+@torch.no_grad()
+def test_the_global_token_alone_or_every_token_is_seen() -> None:
+    """The variant of the paper's Figure 2 depends on the first token of the image encoder and on no other."""
+    image, elsewhere = seeded_normal("image", (2, 5, 12)), seeded_normal("elsewhere", (2, 4, 12))
+    changed = torch.cat([image[:, :1], elsewhere], dim=1)
+    full, global_only = (
+        seed(build_image_projection(ImageProjectionConfig(**{**vars(SMALL), "visual_tokens": tokens})))
+        for tokens in ("full", "global")
+    )
+    assert torch.equal(global_only(image), global_only(changed))
+    assert torch.equal(global_only(image), full(image[:, :1]))
+    assert largest_difference(full(image), full(changed)) > 0.01
+    assert largest_difference(global_only(image), global_only(image.roll(1, dims=1))) > 0.01
+
+
 def test_gradients_reach_every_parameter_of_the_projection() -> None:
     projection = seed(build_image_projection(SMALL))
     (projection(seeded_normal("image", (1, 5, 12))) * seeded_normal("weights", (1, 4, 3, 10))).sum().backward()

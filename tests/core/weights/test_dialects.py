@@ -173,10 +173,3 @@ def test_towers_are_handed_on_with_their_own_names(tmp_path: Path) -> None:
     assert contents.clip_text is not None and contents.clip_vision is not None
     assert torch.equal(contents.clip_text["transformer.resblocks.0.ln_1.weight"], text)
     assert list(contents.clip_vision) == ["ln_post.weight"]
-
-
-def test_tooncrafter_comes_without_its_video_decoder(tmp_path: Path) -> None:
-    decoder = {"first_stage_model.decoder.up.0.block.0.time_stack.in_layers.0.weight": torch.zeros(8)}
-    save_file(prefixed(UNET, lvdm_state()) | decoder, tmp_path / "toon.safetensors")
-    contents = read_checkpoint(tmp_path / "toon.safetensors")
-    assert (contents.preset.name, contents.autoencoder) == ("tooncrafter", None)

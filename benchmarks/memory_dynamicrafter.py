@@ -1,0 +1,179 @@
+"""Peak memory of DynamiCrafter's stages: predicted at full size without computing, checked against real runs in small.
+
+Every tensor that a forward pass allocates is counted while it lives. At full size the networks run on the meta device,
+which knows shapes only; in small the same count is compared with the growth of this process. Fused attention is counted
+as its output. What a GPU's libraries need beside tensors (convolution workspaces, fragmentation) is not in it.
+Usage: `python3 dev.py bench`, or by itself with `--frames 16 --height 576 --width 1024`.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from i2v_core.build import build_autoencoder, build_unet
+from i2v_core.model.autoencoder import AutoencoderConfig
+from i2v_core.model.video_unet import VideoUNetConfig
+
+UNET = VideoUNetConfig(in_channels=8, image_gate="fixed", fps_embedding=True)
+GIB = 2**30
+Stage = Callable[[], object]
+
+
+@dataclass
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all storages that are made in it, and their peak."""
+
+    live: int = 0
+    peak: int = 0
+    known: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        for tensor in tree_leaves(result):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage())
+        return result
+
+    def _count(self, storage: torch.UntypedStorage) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key in self.known:
+            return
+        self.known.add(key)
+        self.live += size
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._forget, key, size)
+
+    def _forget(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.live -= size
+
+
+class FusedAttention(TorchFunctionMode):
+    """Attention on the meta device as a fused kernel allocates it: nothing but the result."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is F.scaled_dot_product_attention and args[0].is_meta:
+            return torch.empty_like(args[0])
+        return function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def counted() -> Iterator[LiveBytes]:
+    with torch.inference_mode(False), torch.no_grad(), LiveBytes() as count, FusedAttention():
+        yield count
+
+
+def weight_bytes(network: nn.Module) -> int:
+    return sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
+
+
+def make_unet(config: VideoUNetConfig, clips: int, frames: int, h: int, w: int, **factory: Any) -> tuple[Any, Stage]:
+    unet = build_unet(config, **factory)
+    x = torch.zeros(clips, config.in_channels, frames, h, w, **factory)
+    text = torch.zeros(clips, 77, config.context_dim, **factory)
+    tokens = torch.zeros(clips, frames, 16, config.context_dim, **factory)
+    times, fps = torch.full((clips,), 500.0, device=x.device), torch.full((clips,), 10.0, device=x.device)
+    return unet, lambda: unet(x, times, text, image_tokens=tokens, fps=fps)
+
+
+def make_vae(
+    config: AutoencoderConfig, frames: int, height: int, width: int, **factory: Any
+) -> tuple[Any, Stage, Stage]:
+    vae, down = build_autoencoder(config, **factory), config.downscale
+    pixels = torch.zeros(frames, 3, height, width, **factory)
+    latent = torch.zeros(frames, config.latent_channels, height // down, width // down, **factory)
+    return vae, lambda: vae.encoder(pixels), lambda: vae.decoder(latent)
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Print a table of the full-size stages in half precision."""
+    factory = {"device": "meta", "dtype": torch.float16}
+    h, w = options.height // 8, options.width // 8
+    rows = []
+    for clips, name in ((1, "U-Net, one guidance branch after the other"), (2, "U-Net, both branches together")):
+        unet, stage = make_unet(UNET, clips, options.frames, h, w, **factory)
+        rows.append((name, unet, stage))
+    for count, of in ((1, "one frame"), (options.frames, "all frames")):
+        vae, encode, decode = make_vae(AutoencoderConfig(), count, options.height, options.width, **factory)
+        rows += [(f"VAE encode, {of}", vae, encode), (f"VAE decode, {of}", vae, decode)]
+    print(f"{options.frames} frames of {options.width} x {options.height}, half precision, GiB")
+    print("| stage | weights | activations | together |\n|---|---|---|---|")
+    for name, network, stage in rows:
+        with counted() as count:
+            stage()
+        weights, peak = weight_bytes(network) / GIB, count.peak / GIB
+        print(f"| {name} | {weights:.2f} | {peak:.2f} | {weights + peak:.2f} |")
+
+
+SMALL = VideoUNetConfig(
+    in_channels=8, model_channels=64, channel_mult=(1, 2, 4, 4), image_gate="fixed", fps_embedding=True
+)
+SMALL_VAE = AutoencoderConfig(channels=32)
+CASES: dict[str, Callable[..., Stage]] = {
+    "U-Net 32 x 32": lambda **factory: make_unet(SMALL, 1, 16, 32, 32, **factory)[1],
+    "U-Net 48 x 64": lambda **factory: make_unet(SMALL, 1, 16, 48, 64, **factory)[1],
+    "VAE encode 512 x 512": lambda **factory: make_vae(SMALL_VAE, 2, 512, 512, **factory)[1],
+    "VAE decode 512 x 512": lambda **factory: make_vae(SMALL_VAE, 2, 512, 512, **factory)[2],
+}
+
+
+def grow(name: str) -> None:
+    """Run one small stage for real, and print by how many bytes this process grew."""
+    torch.set_num_threads(1)
+    stage = CASES[name](device="cpu", dtype=torch.float32)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    with torch.inference_mode():
+        stage()
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+
+
+def check() -> None:
+    """Compare the count with real runs, each in a process of its own."""
+    print("\nCount against the growth of a real process, single precision on the CPU, MiB")
+    print("| stage | counted | grown | grown / counted |\n|---|---|---|---|")
+    for name, make in CASES.items():
+        stage = make(device="meta", dtype=torch.float32)
+        with counted() as count:
+            stage()
+        command = [sys.executable, __file__, "--grow", name]
+        # Freed memory goes back at once, so that what setting up has freed is not reused unseen.
+        environment = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+        grown = int(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+        print(f"| {name} | {count.peak / 2**20:.0f} | {grown / 2**20:.0f} | {grown / count.peak:.2f} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--frames", type=int, default=16)
+    parser.add_argument("--height", type=int, default=576)
+    parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument("--grow", choices=CASES, help=argparse.SUPPRESS)
+    options, _ = parser.parse_known_args()
+    if options.grow:
+        grow(options.grow)
+        return
+    predict(options)
+    check()
+
+
+if __name__ == "__main__":
+    main()

@@ -79,7 +79,11 @@ def test_every_weight_of_the_towers_arrives(full: Any) -> None:
 
 
 def test_the_encoder_sees_exact_pixels_and_gives_its_last_layer_before_the_final_norm(
-    full: Any, node_classes: dict[str, Any], picture: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    full: Any,
+    node_classes: dict[str, Any],
+    core: Callable[[str], Any],
+    picture: torch.Tensor,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Three of the 32 layers, which are alike: all of them take half a minute.
     encoder = full.clip_vision.model.vision_model.encoder
@@ -94,6 +98,10 @@ def test_the_encoder_sees_exact_pixels_and_gives_its_last_layer_before_the_final
     assert given.image_tokens.isfinite().all()
     closest = min((other - expected).abs().max() for other in (penultimate, given.null_image_tokens))
     assert (given.image_tokens - expected).abs().max() < 0.02 * closest
+    # Mid-grey exactly, which no 8-bit level is; a flat picture has no size.
+    grey = core("video.clip_pixels").clip_pixels(torch.zeros(1, 3, 5, 7))
+    null = full.image_projection(full.clip_vision.model(pixel_values=grey)[0])
+    torch.testing.assert_close(given.null_image_tokens, null, atol=1e-4, rtol=0)
 
 
 def test_the_host_s_loader_gives_the_same_encoder(full: Any, host_module: Callable[[str], Any], folder: Path) -> None:

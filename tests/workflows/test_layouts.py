@@ -46,7 +46,9 @@ def graph(variant: str, file: str) -> dict[str, Any]:
         if "model" in node["inputs"] and node["inputs"]["model"] == ["1", 0]:
             node["inputs"]["model"] = ["20", 0]
     if variant == "videocrafter1_i2v_512":
-        edited["4"]["inputs"]["image_projection"] = ["20", 4]
+        # Its frames share their tokens; those of its own projection would take another pass of the image tower.
+        edited["21"] = {"class_type": "I2VShareImageTokens", "inputs": {"i2v_image": ["4", 0]}}
+        edited["8"]["inputs"]["i2v_image"] = ["21", 0]
     edited["17"] = {"class_type": "SaveImage", "inputs": {"images": ["15", 0], "filename_prefix": "layouts/frame"}}
     return edited
 

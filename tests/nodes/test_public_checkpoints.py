@@ -75,11 +75,17 @@ def test_every_weight_of_the_towers_arrives(full: Any) -> None:
     text, tower = full.clip.cond_stage_model.state_dict(), text_tower()
     name = "clip_h.transformer.text_model.encoder.layers.23.mlp.fc2.weight"
     assert torch.equal(text[name].half(), tower["cond_stage_model.model.transformer.resblocks.23.mlp.c_proj.weight"])
-    assert all(value.isfinite().all() for state in (vision, text) for value in state.values())
+    vectors = [value for state in (vision, text) for value in state.values() if value.ndim == 1]
+    assert len(vectors) > 400
+    assert all(value.isfinite().all() for value in vectors)
 
 
 def test_the_encoder_sees_exact_pixels_and_gives_its_last_layer_before_the_final_norm(
-    full: Any, node_classes: dict[str, Any], picture: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    full: Any,
+    node_classes: dict[str, Any],
+    core: Callable[[str], Any],
+    picture: torch.Tensor,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Three of the 32 layers, which are alike: all of them take half a minute.
     encoder = full.clip_vision.model.vision_model.encoder
@@ -94,6 +100,10 @@ def test_the_encoder_sees_exact_pixels_and_gives_its_last_layer_before_the_final
     assert given.image_tokens.isfinite().all()
     closest = min((other - expected).abs().max() for other in (penultimate, given.null_image_tokens))
     assert (given.image_tokens - expected).abs().max() < 0.02 * closest
+    # Mid-grey exactly, which no 8-bit level is; a flat picture has no size.
+    grey = core("video.clip_pixels").clip_pixels(torch.zeros(1, 3, 5, 7))
+    null = full.image_projection(full.clip_vision.model(pixel_values=grey)[0])
+    torch.testing.assert_close(given.null_image_tokens, null, atol=1e-4, rtol=0)
 
 
 def test_the_host_s_loader_gives_the_same_encoder(full: Any, host_module: Callable[[str], Any], folder: Path) -> None:
@@ -101,8 +111,10 @@ def test_the_host_s_loader_gives_the_same_encoder(full: Any, host_module: Callab
     torch.save(tower, folder / "vit_h.pt")
     host_module("folder_paths").add_model_folder_path("clip_vision", str(folder))
     (loaded,) = host_module("nodes").CLIPVisionLoader().load_clip("vit_h.pt")
-    ours = full.clip_vision.model.state_dict()
-    assert all(torch.equal(value, ours[name]) for name, value in loaded.model.state_dict().items())
+    ours, theirs = full.clip_vision.model.state_dict(), loaded.model.state_dict()
+    assert ours.keys() == theirs.keys()
+    looked_at = [name for name in ours if ".layers." not in name or ".layers.31." in name]
+    assert all(torch.equal(ours[name], theirs[name]) for name in looked_at)
 
 
 def conditioning(width: int = 1024) -> list[Any]:

@@ -18,10 +18,13 @@ from .clips import ClipSource
 from .loop import Trainer
 from .moving_crops import MovingCrops
 from .recipe import data_fingerprint
+from .temporal_noise_fusion import TEMPORAL_NOISE_FUSION
 
 logger = logging.getLogger("i2v_core.training")
 
-METHODS: dict[str, Method] = {}
+METHODS: dict[str, Method] = {
+    "temporal_noise_fusion": TEMPORAL_NOISE_FUSION,
+}
 
 
 def run_adapter_recipe(recipe: AdapterRecipe, on_step: Callable[[int, float], None] | None = None) -> Path:

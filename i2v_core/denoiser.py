@@ -15,7 +15,7 @@ from .diffusion.schedule import Schedule
 from .model.temporal_noise_fusion import TemporalNoiseFusion
 from .model.video_unet import VideoUNet
 from .presets import Preset
-from .temporal_residual import drop_image, fuse, join_image
+from .temporal_residual import drop_image, fuse, join_image, join_tokens
 from .weights.adapters import Adapter, replace_weights
 
 
@@ -104,6 +104,9 @@ class Denoiser:
         if position != "channel" and self.network.config.in_channels == z.shape[1]:
             # A text-to-video network knows the image from the joined frame alone.
             conditions = replace(conditions, image_latent=None)
+        if conditions.image_tokens is not None and conditions.image_tokens.ndim == 4:
+            tokens = join_tokens(conditions.image_tokens, z.shape[2], position)
+            conditions = replace(conditions, image_tokens=tokens)
         joined = join_image(z, image - origin, position)
         residual = drop_image(self._run(joined, timesteps, conditions), position)
         return fuse(fusion, residual, z, timesteps, image, origin, self.schedule, self.prediction)

@@ -6,6 +6,7 @@ from torch import Tensor
 from .diffusion.image_noise_prior import fusion_weights, linear_fusion, reference_prediction
 from .diffusion.prediction import Prediction, target
 from .diffusion.schedule import Schedule
+from .model.image_projection import resample_image_tokens
 from .model.temporal_noise_fusion import Position, TemporalNoiseFusion
 
 
@@ -17,6 +18,14 @@ def join_image(clip: Tensor, image: Tensor, position: Position) -> Tensor:
     if position == "channel":
         return clip
     return torch.cat([image.to(clip), clip] if position == "begin" else [clip, image.to(clip)], dim=2)
+
+
+def join_tokens(tokens: Tensor, frames: int, position: Position) -> Tensor:
+    """Give the joined frame the image tokens of its neighbor: `b t k d` of any length to `b frames+1 k d`."""
+    tokens = resample_image_tokens(tokens, frames)
+    if position == "channel":
+        return tokens
+    return torch.cat([tokens[:, :1], tokens] if position == "begin" else [tokens, tokens[:, -1:]], dim=1)
 
 
 def drop_image(clip: Tensor, position: Position) -> Tensor:

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -35,7 +36,8 @@ def run_adapter_recipe(recipe: AdapterRecipe, on_step: Callable[[int, float], No
     if recipe.method not in METHODS:
         raise ValueError(f"there is no training of '{recipe.method}'; choose one of {', '.join(METHODS)}")
     task = adapter_task(recipe, load_checkpoint(recipe.base, device=recipe.train.device))
-    trainer = Trainer(task, recipe.train)
+    rates = recipe.train.learning_rates or dict(METHODS[recipe.method].learning_rates)
+    trainer = Trainer(task, replace(recipe.train, learning_rates=rates))
     if trainer.resume():
         logger.info("going on from step %d", trainer.step)
     return trainer.run(on_step)

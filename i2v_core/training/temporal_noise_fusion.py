@@ -73,4 +73,6 @@ def trained_along(name: str, options: TemporalNoiseFusionOptions) -> bool:
     return options.trained == "all" or TEMPORAL_LAYER.search(name) is not None
 
 
-TEMPORAL_NOISE_FUSION = Method(TemporalNoiseFusionOptions, build, objective, trained_along)
+TEMPORAL_NOISE_FUSION = Method(
+    TemporalNoiseFusionOptions, build, objective, trained_along, learning_rates={"adapter": 2e-4, "unet": 2e-6}
+)

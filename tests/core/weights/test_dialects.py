@@ -18,6 +18,7 @@ from tests.core.weights.small import (
     SMALL_DYNAMICRAFTER,
     SMALL_IMAGE_MODEL,
     largest_difference,
+    modelscope_state,
     prefixed,
     seed,
 )
@@ -105,12 +106,7 @@ def test_stable_diffusion_answers_the_same_for_every_frame(name: str, full: bool
 @torch.no_grad()
 def test_a_modelscope_file_holds_the_same_network(tmp_path: Path) -> None:
     unet = seed(build_unet(SMALL))
-    state = {}
-    for name, tensor in unet.state_dict().items():
-        temporal = name.startswith(("init_attn.", "middle_block.2.")) or ".2.proj" in name
-        convolution = temporal and name.endswith((".proj_in.weight", ".proj_out.weight"))
-        state[key_maps.to_modelscope(name)] = tensor[..., None] if convolution else tensor
-    torch.save(state, tmp_path / "text2video.pth")
+    torch.save(modelscope_state(unet.state_dict()), tmp_path / "text2video.pth")
 
     checkpoint = load_checkpoint(tmp_path / "text2video.pth")
     assert (checkpoint.dialect, checkpoint.preset.name) == ("modelscope", "modelscope")
@@ -180,3 +176,14 @@ def test_tooncrafter_comes_without_its_video_decoder(tmp_path: Path) -> None:
     save_file(prefixed(UNET, lvdm_state()) | decoder, tmp_path / "toon.safetensors")
     contents = read_checkpoint(tmp_path / "toon.safetensors")
     assert (contents.preset.name, contents.autoencoder) == ("tooncrafter", None)
+
+
+@torch.no_grad()
+def test_both_layouts_of_modelscope_hold_what_diffusers_computes(theirs: UNet3DConditionModel, tmp_path: Path) -> None:
+    inputs = clip_inputs(64, frames=3)
+    expected = theirs(*inputs).sample
+    contents = read_checkpoint(save_diffusers(theirs, tmp_path, "file"))
+    torch.save(modelscope_state(contents.unet), tmp_path / "text2video_pytorch_model.pth")
+    checkpoint = load_checkpoint(tmp_path / "text2video_pytorch_model.pth")
+    assert (checkpoint.dialect, checkpoint.preset.name) == ("modelscope", "modelscope")
+    assert largest_difference(checkpoint.unet(*inputs), expected) < 1e-5

@@ -10,6 +10,7 @@ from .model.autoencoder import Autoencoder, AutoencoderConfig
 from .model.dual_reference_decoder import DualReferenceAutoencoder, DualReferenceConfig
 from .model.image_projection import ImageProjection, ImageProjectionConfig
 from .model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
+from .model.temporal_noise_fusion import TemporalNoiseFusion, TemporalNoiseFusionConfig
 from .model.text_encoder import TextEncoder, TextEncoderConfig
 from .model.video_unet import VideoUNet, VideoUNetConfig
 
@@ -62,3 +63,15 @@ def build_text_encoder(
 ) -> TextEncoder:
     """Build one of our small text encoders with new weights."""
     return TextEncoder(config, operations=operations, device=device, dtype=dtype)
+
+
+def build_temporal_noise_fusion(
+    config: TemporalNoiseFusionConfig,
+    *,
+    operations: Any = nn,
+    attention: AttentionFunction = scaled_dot_product_attention,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> TemporalNoiseFusion:
+    """Build TRIP's temporal noise fusion with new weights."""
+    return TemporalNoiseFusion(config, operations=operations, attention=attention, device=device, dtype=dtype)

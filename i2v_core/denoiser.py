@@ -9,10 +9,13 @@ from torch import Tensor
 
 from .conditions import Conditions
 from .diffusion.guidance import ClassifierFreeGuidance
+from .diffusion.image_noise_prior import check_image
 from .diffusion.prediction import Prediction, network_input, to_denoised
 from .diffusion.schedule import Schedule
+from .model.temporal_noise_fusion import TemporalNoiseFusion
 from .model.video_unet import VideoUNet
 from .presets import Preset
+from .temporal_residual import drop_image, fuse, join_image, join_tokens
 from .weights.adapters import Adapter, replace_weights
 
 
@@ -23,12 +26,16 @@ class Denoiser:
     With `image_residual` the network's clean clip is the difference to the given image's latent, in which a still clip
     is zero. In terms of noise this is the shortcut path of TRIP (arXiv:2403.17005, section 3.2): the reference noise
     of the image, and the network's residual beside it.
+
+    With `temporal_noise_fusion` the network sees the given image beside the clip, as TRIP does, and its answer is fused
+    with the reference.
     """
 
     network: VideoUNet
     schedule: Schedule
     prediction: Prediction
     image_residual: bool = False
+    temporal_noise_fusion: TemporalNoiseFusion | None = None
 
     @classmethod
     def of(cls, network: VideoUNet, preset: Preset) -> "Denoiser":
@@ -72,6 +79,11 @@ class Denoiser:
             ValueError: the network takes the given image's latent on further channels and none was given, or the
                 other way round.
         """
+        if self.temporal_noise_fusion is not None:
+            return self._predict_fused(z, timesteps, conditions, self.temporal_noise_fusion)
+        return self._run(z, timesteps, conditions)
+
+    def _run(self, z: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
         return self.network(
             with_image_latent(z, conditions.image_latent, self.network.config.in_channels),
             timesteps,
@@ -80,6 +92,24 @@ class Denoiser:
             fps=conditions.fps,
             pooled_text=conditions.pooled_text,
         )
+
+    def _predict_fused(
+        self, z: Tensor, timesteps: Tensor, conditions: Conditions, fusion: TemporalNoiseFusion
+    ) -> Tensor:
+        image, position = conditions.image_latent, fusion.config.position
+        if image is None:
+            raise ValueError("TRIP animates a given image: conditions.image_latent is needed, got None")
+        check_image(z, image)
+        origin = self.origin(conditions)
+        if position != "channel" and self.network.config.in_channels == z.shape[1]:
+            # A text-to-video network knows the image from the joined frame alone.
+            conditions = replace(conditions, image_latent=None)
+        if conditions.image_tokens is not None and conditions.image_tokens.ndim == 4:
+            tokens = join_tokens(conditions.image_tokens, z.shape[2], position)
+            conditions = replace(conditions, image_tokens=tokens)
+        joined = join_image(z, image - origin, position)
+        residual = drop_image(self._run(joined, timesteps, conditions), position)
+        return fuse(fusion, residual, z, timesteps, image, origin, self.schedule, self.prediction)
 
     def denoise(
         self,

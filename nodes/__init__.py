@@ -8,6 +8,7 @@ from .decoding import I2VDecodeDualReference
 from .host.folders import register_demo_folders
 from .loaders import I2VLoadCheckpoint
 from .sampling import I2VAnalyticNoise, I2VDDIMSampler, I2VGuidanceRescale, I2VSchedule
+from .trip import I2VApplyTRIP, I2VImageNoisePrior
 from .video import I2VCombineVideo
 
 
@@ -22,6 +23,8 @@ class I2VExtension(ComfyExtension):
             I2VEncodeImage,
             I2VShareImageTokens,
             I2VConditioning,
+            I2VApplyTRIP,
+            I2VImageNoisePrior,
             I2VSchedule,
             I2VDDIMSampler,
             I2VAnalyticNoise,

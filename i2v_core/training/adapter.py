@@ -27,12 +27,14 @@ class Method:
         build: (base U-Net, adapter's configuration) -> the adapter's network, at its start.
         objective: (checkpoint, adapter's network, options) -> scalar loss of a batch and a generator of the step.
         trained_along: (name of a weight of the base, options) -> whether it is trained, and saved with the adapter.
+        learning_rates: the paper's, by network; taken where a recipe names none.
     """
 
     options: type[Any]
     build: Callable[[VideoUNet, Any], nn.Module]
     objective: Callable[[Checkpoint, Any, Any], Objective]
     trained_along: Callable[[str, Any], bool]
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

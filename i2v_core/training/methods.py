@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -18,10 +19,13 @@ from .clips import ClipSource
 from .loop import Trainer
 from .moving_crops import MovingCrops
 from .recipe import data_fingerprint
+from .temporal_noise_fusion import TEMPORAL_NOISE_FUSION
 
 logger = logging.getLogger("i2v_core.training")
 
-METHODS: dict[str, Method] = {}
+METHODS: dict[str, Method] = {
+    "temporal_noise_fusion": TEMPORAL_NOISE_FUSION,
+}
 
 
 def run_adapter_recipe(recipe: AdapterRecipe, on_step: Callable[[int, float], None] | None = None) -> Path:
@@ -32,7 +36,8 @@ def run_adapter_recipe(recipe: AdapterRecipe, on_step: Callable[[int, float], No
     if recipe.method not in METHODS:
         raise ValueError(f"there is no training of '{recipe.method}'; choose one of {', '.join(METHODS)}")
     task = adapter_task(recipe, load_checkpoint(recipe.base, device=recipe.train.device))
-    trainer = Trainer(task, recipe.train)
+    rates = recipe.train.learning_rates or dict(METHODS[recipe.method].learning_rates)
+    trainer = Trainer(task, replace(recipe.train, learning_rates=rates))
     if trainer.resume():
         logger.info("going on from step %d", trainer.step)
     return trainer.run(on_step)

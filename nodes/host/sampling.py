@@ -42,3 +42,11 @@ class ClipSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampl
             # The network then sees noise of exactly unit variance, as at the end of its training.
             level = 1 / network_input(torch.ones_like(sigma), sigma, self.schedule.scale_at(sigma))
         return latent_image + noise * level
+
+
+def in_range(sampling: Any, sigmas: Tensor | None, start_percent: float, end_percent: float) -> bool:
+    """Whether the current noise level lies in a part of the sampling, as the host's nodes count it; None always does."""
+    if sigmas is None:
+        return True
+    sigma = sigmas.max().item()
+    return sampling.percent_to_sigma(end_percent) <= sigma <= sampling.percent_to_sigma(start_percent)

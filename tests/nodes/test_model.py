@@ -60,11 +60,13 @@ def run_once(host: Host, model: Any, y: torch.Tensor, sigma: float, conds: list[
     samplers, helpers = host("comfy.samplers"), host("comfy.sampler_helpers")
     names = [f"cond{i}" for i in range(len(conds))]
     converted = {name: helpers.convert_cond(cond) for name, cond in zip(names, conds, strict=True)}
-    inner, _, loaded = helpers.prepare_sampling(model, y.shape, converted, model.model_options)
+    options = host("comfy.model_patcher").create_model_options_clone(model.model_options)
+    helpers.prepare_model_patcher(model, converted, options)
+    inner, _, loaded = helpers.prepare_sampling(model, y.shape, converted, options)
     model.pre_run()
     ready = samplers.process_conds(inner, y, converted, torch.device("cpu"))
     levels = torch.full((len(y),), sigma)
-    result = samplers.calc_cond_batch(inner, [ready[name] for name in names], y, levels, model.model_options)
+    result = samplers.calc_cond_batch(inner, [ready[name] for name in names], y, levels, options)
     helpers.cleanup_models(converted, loaded)
     return list(result)
 

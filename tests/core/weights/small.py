@@ -1,5 +1,6 @@
 """Small networks with seeded weights, and the configurations of the public ones."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from i2v_core.model.video_unet import VideoUNetConfig
+from i2v_core.weights.key_maps import to_modelscope
 from tests.parity.seeded import seeded_weight
 
 M = TypeVar("M", bound=nn.Module)
@@ -66,6 +68,16 @@ def seed(module: M) -> M:
 def prefixed(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     """A copy under a prefix, as files have it."""
     return {prefix + name: tensor.clone() for name, tensor in tensors.items()}
+
+
+def modelscope_state(unet: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Our weights under ModelScope's names, the projections of layers over time as Conv1d."""
+    state = {}
+    for name, tensor in unet.items():
+        temporal = name.startswith(("init_attn.", "middle_block.2.")) or ".2.proj" in name
+        convolution = temporal and name.endswith((".proj_in.weight", ".proj_out.weight"))
+        state[to_modelscope(name)] = tensor[..., None].clone() if convolution else tensor.clone()
+    return state
 
 
 def largest_difference(a: Tensor, b: Tensor) -> float:

@@ -18,6 +18,7 @@ from tests.core.weights.small import (
     SMALL_DYNAMICRAFTER,
     SMALL_IMAGE_MODEL,
     largest_difference,
+    modelscope_state,
     prefixed,
     seed,
 )
@@ -105,12 +106,7 @@ def test_stable_diffusion_answers_the_same_for_every_frame(name: str, full: bool
 @torch.no_grad()
 def test_a_modelscope_file_holds_the_same_network(tmp_path: Path) -> None:
     unet = seed(build_unet(SMALL))
-    state = {}
-    for name, tensor in unet.state_dict().items():
-        temporal = name.startswith(("init_attn.", "middle_block.2.")) or ".2.proj" in name
-        convolution = temporal and name.endswith((".proj_in.weight", ".proj_out.weight"))
-        state[key_maps.to_modelscope(name)] = tensor[..., None] if convolution else tensor
-    torch.save(state, tmp_path / "text2video.pth")
+    torch.save(modelscope_state(unet.state_dict()), tmp_path / "text2video.pth")
 
     checkpoint = load_checkpoint(tmp_path / "text2video.pth")
     assert (checkpoint.dialect, checkpoint.preset.name) == ("modelscope", "modelscope")
@@ -173,3 +169,14 @@ def test_towers_are_handed_on_with_their_own_names(tmp_path: Path) -> None:
     assert contents.clip_text is not None and contents.clip_vision is not None
     assert torch.equal(contents.clip_text["transformer.resblocks.0.ln_1.weight"], text)
     assert list(contents.clip_vision) == ["ln_post.weight"]
+
+
+@torch.no_grad()
+def test_both_layouts_of_modelscope_hold_what_diffusers_computes(theirs: UNet3DConditionModel, tmp_path: Path) -> None:
+    inputs = clip_inputs(64, frames=3)
+    expected = theirs(*inputs).sample
+    contents = read_checkpoint(save_diffusers(theirs, tmp_path, "file"))
+    torch.save(modelscope_state(contents.unet), tmp_path / "text2video_pytorch_model.pth")
+    checkpoint = load_checkpoint(tmp_path / "text2video_pytorch_model.pth")
+    assert (checkpoint.dialect, checkpoint.preset.name) == ("modelscope", "modelscope")
+    assert largest_difference(checkpoint.unet(*inputs), expected) < 1e-5

@@ -1,0 +1,78 @@
+"""Training of TRIP (arXiv:2403.17005, equation 10): the error of the fused prediction trains fusion and U-Net alike."""
+
+import re
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..build import build_temporal_noise_fusion
+from ..denoiser import Denoiser
+from ..diffusion.prediction import add_noise, target
+from ..model.temporal_noise_fusion import (
+    TemporalNoiseFusion,
+    TemporalNoiseFusionConfig,
+    initialize_temporal_noise_fusion,
+)
+from ..model.video_unet import VideoUNet
+from ..weights import Checkpoint
+from .adapter import Method, Objective
+from .clips import ClipBatch, TimestepConfig, drop, encode_texts
+
+TEMPORAL_LAYER = re.compile(
+    r"\.temopral_conv\.|^init_attn\.|^middle_block\.2\.|^(in|out)put_blocks\.\d+\.2\.(norm|proj_|transformer_blocks)"
+)
+
+
+@dataclass(frozen=True)
+class TemporalNoiseFusionOptions:
+    """What a recipe may choose.
+
+    Attributes:
+        trained: which weights of the base learn along: `all` as in the paper, or the layers over time alone, which
+            makes a smaller file.
+        text_drop: share of the clips that lose their caption.
+    """
+
+    trained: Literal["all", "temporal"] = "all"
+    text_drop: float = 0.1
+    timesteps: TimestepConfig = field(default_factory=TimestepConfig)
+
+
+def build(unet: VideoUNet, config: TemporalNoiseFusionConfig) -> TemporalNoiseFusion:
+    """A new fusion for the latents of this base."""
+    fusion = build_temporal_noise_fusion(replace(config, channels=unet.config.out_channels))
+    initialize_temporal_noise_fusion(fusion)
+    return fusion
+
+
+def objective(checkpoint: Checkpoint, fusion: TemporalNoiseFusion, options: TemporalNoiseFusionOptions) -> Objective:
+    """Mean squared error of the fused prediction, in what the base predicts (equation 10 for eps)."""
+    assert checkpoint.text_encoder is not None
+    text_encoder, preset = checkpoint.text_encoder, checkpoint.preset
+    denoiser = replace(Denoiser.of(checkpoint.unet, preset), temporal_noise_fusion=fusion)
+
+    def loss(batch: ClipBatch, generator: torch.Generator) -> Tensor:
+        latents, count = batch.latents, len(batch.captions)
+        timesteps = options.timesteps.draw(count, preset.schedule.timesteps, generator)
+        dropped = drop(count, options.text_drop, generator)
+        conditions = encode_texts(text_encoder, batch.captions, dropped, latents[:, :, :1])
+        clean = latents - denoiser.origin(conditions)
+        alpha_bar = denoiser.schedule.alpha_bar[timesteps].to(latents)
+        noise = torch.randn(latents.shape, generator=generator).to(latents)
+        fused = denoiser.predict(add_noise(clean, noise, alpha_bar), timesteps.to(latents.device), conditions)
+        return F.mse_loss(fused.float(), target(denoiser.prediction, clean, noise, alpha_bar))
+
+    return loss
+
+
+def trained_along(name: str, options: TemporalNoiseFusionOptions) -> bool:
+    """Whether a weight of the base is trained: every one, or those of temporal convolutions and transformers."""
+    return options.trained == "all" or TEMPORAL_LAYER.search(name) is not None
+
+
+TEMPORAL_NOISE_FUSION = Method(
+    TemporalNoiseFusionOptions, build, objective, trained_along, learning_rates={"adapter": 2e-4, "unet": 2e-6}
+)

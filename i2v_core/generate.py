@@ -11,6 +11,8 @@ from .denoiser import Denoiser
 from .diffusion.guidance import ClassifierFreeGuidance
 from .diffusion.samplers import Callback, sample_ddim
 from .diffusion.schedule import Spacing
+from .model.autoencoder import Autoencoder
+from .model.patch_autoencoder import PatchAutoencoder
 from .model.text_encoder import TextEncoder
 from .presets import Preset
 from .video.frames import fit_image, fit_size, to_model_range
@@ -50,6 +52,69 @@ class GenerateConfig:
         )
 
 
+@dataclass(frozen=True)
+class Animator:
+    """The parts that an animation goes through, all of them present."""
+
+    denoiser: Denoiser
+    autoencoder: Autoencoder | PatchAutoencoder
+    text_encoder: TextEncoder
+    preset: Preset
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, denoiser: Denoiser | None = None) -> "Animator":
+        """The checkpoint's own parts; `denoiser` is its network with adapters, None the network alone.
+
+        Raises ValueError for a checkpoint without an autoencoder or a text encoder of ours.
+        """
+        if checkpoint.autoencoder is None or checkpoint.text_encoder is None:
+            raise ValueError(
+                "animating from the command line needs a checkpoint with an autoencoder and a text encoder of this "
+                "project; for other checkpoints use the nodes, which take both from the host"
+            )
+        preset = checkpoint.preset
+        denoiser = denoiser or Denoiser.of(checkpoint.unet, preset)
+        return cls(denoiser, checkpoint.autoencoder, checkpoint.text_encoder, preset)
+
+    def fit(self, image: Tensor, config: GenerateConfig) -> Tensor:
+        """Bring a picture `h w c` (uint8 or [0, 1]) to the clip's size: `1 3 h w` in [-1, 1].
+
+        Raises ValueError for a size that is no multiple of 8, naming the nearest.
+        """
+        height, width = config.height or self.preset.height, config.width or self.preset.width
+        if height % 8 or width % 8:
+            nearest = "x".join(str(side) for side in fit_size(height, width))
+            raise ValueError(f"height and width must be multiples of 8, got {height}x{width}; the nearest is {nearest}")
+        device = next(self.denoiser.network.parameters()).device
+        return to_model_range(fit_image(image, height, width)).permute(2, 0, 1)[None].to(device)
+
+    def animate(
+        self,
+        picture: Tensor,
+        prompt: str,
+        *,
+        negative_prompt: str = "",
+        config: GenerateConfig,
+        image_latent: Tensor | None = None,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Animate one fitted picture `1 3 h w`: latents `1 c t h w`.
+
+        Args:
+            image_latent: of the picture, `1 c h w`, where it is known already; None encodes the picture.
+        """
+        given = (self.autoencoder.encode(picture) if image_latent is None else image_latent)[:, :, None]
+        return sample(
+            self.denoiser,
+            encode_conditions(self.text_encoder, [prompt], given),
+            encode_conditions(self.text_encoder, [negative_prompt], given),
+            (1, given.shape[1], config.frames or self.preset.frames, *given.shape[-2:]),
+            config.sampling(self.preset),
+            seeds=[config.seed],
+            callback=callback,
+        )
+
+
 def animate(
     checkpoint: Checkpoint,
     image: Tensor,
@@ -75,32 +140,11 @@ def animate(
     Raises:
         ValueError: the checkpoint lacks a part, or the picture or a size is not usable.
     """
-    config = config or GenerateConfig()
-    preset, autoencoder = checkpoint.preset, checkpoint.autoencoder
-    if autoencoder is None or checkpoint.text_encoder is None:
-        raise ValueError(
-            "animating from the command line needs a checkpoint with an autoencoder and a text encoder of this "
-            "project; for other checkpoints use the nodes, which take both from the host"
-        )
-    height, width = config.height or preset.height, config.width or preset.width
-    if height % 8 or width % 8:
-        nearest = "x".join(str(side) for side in fit_size(height, width))
-        raise ValueError(f"height and width must be multiples of 8, got {height}x{width}; the nearest is {nearest}")
-    device = next(checkpoint.unet.parameters()).device
+    animator, config = Animator.of(checkpoint, denoiser), config or GenerateConfig()
     with torch.inference_mode():
-        pixels = to_model_range(fit_image(image, height, width)).permute(2, 0, 1)[None].to(device)
-        image_latent = autoencoder.encode(pixels)[:, :, None]
-        shape = (1, image_latent.shape[1], config.frames or preset.frames, *image_latent.shape[-2:])
-        latents = sample(
-            denoiser or Denoiser.of(checkpoint.unet, preset),
-            encode_conditions(checkpoint.text_encoder, [prompt], image_latent),
-            encode_conditions(checkpoint.text_encoder, [negative_prompt], image_latent),
-            shape,
-            config.sampling(preset),
-            seeds=[config.seed],
-            callback=callback,
-        )
-        return autoencoder.decode_clip(latents)[0].clamp(-1, 1)
+        picture = animator.fit(image, config)
+        latents = animator.animate(picture, prompt, negative_prompt=negative_prompt, config=config, callback=callback)
+        return animator.autoencoder.decode_clip(latents)[0].clamp(-1, 1)
 
 
 def encode_conditions(text_encoder: TextEncoder, texts: list[str], image_latent: Tensor) -> Conditions:

@@ -21,6 +21,16 @@ def clips_to_rows(clips: Tensor) -> Tensor:
     return rearrange(clips, "b c t h w -> (b t) c h w")
 
 
+def channels_first(images: Tensor) -> Tensor:
+    """IMAGE `t h w c` to `c t h w` in the same range."""
+    return rearrange(images, "t h w c -> c t h w")
+
+
+def frames_first(clip: Tensor) -> Tensor:
+    """`c t h w` to IMAGE `t h w c` in the same range."""
+    return rearrange(clip, "c t h w -> t h w c").contiguous()
+
+
 def fit_given_image(image: Tensor, height: int, width: int, mode: FitMode, downscale: int) -> Tensor:
     """Bring one IMAGE `1 h w c` to the size of the video, `1 height width 3` in float32.
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from . import generate, load_checkpoint, save_checkpoint
 from .denoiser import Denoiser
+from .diffusion.guidance import ScaleSchedule, parse_scale
 from .generate import GenerateConfig
 from .weights import Checkpoint, load_adapter, read_checkpoint
 
@@ -140,8 +141,16 @@ def read_picture(path: str) -> Tensor:
 
 def generation(arguments: argparse.Namespace) -> GenerateConfig:
     """What the options of `add_generation` say."""
-    names = ("frames", "height", "width", "steps", "guidance", "seed")
+    names = ("frames", "height", "width", "steps", "guidance", "seed", "text_scale", "image_scale", "guidance_order")
     return GenerateConfig(**{name: getattr(arguments, name) for name in names})
+
+
+def scale(text: str) -> ScaleSchedule:
+    """A guidance scale as written on the command line."""
+    try:
+        return parse_scale(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def progress(text: str) -> None:
@@ -203,6 +212,10 @@ def add_generation(sub: argparse.ArgumentParser) -> None:
     for name in ("frames", "height", "width", "steps"):
         sub.add_argument(f"--{name}", type=int, help="default: what the checkpoint was trained on")
     sub.add_argument("--guidance", type=float)
+    forms = "4, or over the steps linear:4:1, cosine:4:1, interval:4:1:0.2:0.8"
+    for name in ("text", "image"):
+        sub.add_argument(f"--{name}-scale", type=scale, metavar="SCALE", help=f"guidance by the {name} alone: {forms}")
+    sub.add_argument("--guidance-order", choices=("text_first", "image_first"), default="text_first")
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--fps", type=float, default=8)
     sub.add_argument("--device", default="cpu")

@@ -4,7 +4,9 @@ from comfy_api.latest import ComfyExtension, io
 
 from .adapters import I2VLoadAdapter
 from .conditioning import I2VConditioning, I2VEncodeImage
+from .guidance import I2VDualGuidanceGuider, I2VDualGuidanceSampler, I2VWithoutImage
 from .host.folders import register_demo_folders
+from .image_retention import I2VApplyImageRetention
 from .loaders import I2VLoadCheckpoint
 from .stories import I2VContinueVideo, I2VJoinClips
 from .video import I2VCombineVideo
@@ -20,6 +22,10 @@ class I2VExtension(ComfyExtension):
             I2VLoadAdapter,
             I2VEncodeImage,
             I2VConditioning,
+            I2VWithoutImage,
+            I2VApplyImageRetention,
+            I2VDualGuidanceGuider,
+            I2VDualGuidanceSampler,
             I2VContinueVideo,
             I2VJoinClips,
             I2VCombineVideo,

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -9,6 +10,7 @@ from ..i2v_core.video.frames import FitMode
 from .convert import empty_video_latent, fit_given_image
 from .host.conditioning import with_given_image
 from .host.image_projection import HostImageProjection, encode_image_tokens
+from .host.image_retention import with_pixels
 from .host.vae import encode_image
 from .sockets import GivenImage, GivenImageSocket, ImageProjectionSocket
 
@@ -87,7 +89,9 @@ class I2VEncodeImage(io.ComfyNode):
         tokens, null_tokens = None, None
         if image_projection is not None:
             tokens, null_tokens = encode_image_tokens(clip_vision, image_projection, pixels)
-        return io.NodeOutput(GivenImage(encode_image(vae, pixels), tokens, null_tokens), pixels)
+        # Models that look at image tokens know "no image" by those.
+        white = encode_image(vae, torch.ones_like(pixels)) if tokens is None else None
+        return io.NodeOutput(GivenImage(encode_image(vae, pixels), tokens, null_tokens, pixels, white), pixels)
 
 
 class I2VConditioning(io.ComfyNode):
@@ -141,6 +145,7 @@ class I2VConditioning(io.ComfyNode):
     def execute(
         cls, positive: list[Any], negative: list[Any], i2v_image: GivenImage, frames: int, fps: float = 0.0
     ) -> io.NodeOutput:
+        positive, negative = (with_pixels(each, i2v_image.pixels) for each in (positive, negative))
         latent, told = i2v_image.latent, fps or None
         return io.NodeOutput(
             with_given_image(positive, latent, i2v_image.image_tokens, frames, told),

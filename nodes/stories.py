@@ -16,8 +16,8 @@ class I2VContinueVideo(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        frames = io.Int.Input(
-            "frames",
+        shared_frames = io.Int.Input(
+            "shared_frames",
             default=1,
             min=1,
             max=256,
@@ -25,7 +25,7 @@ class I2VContinueVideo(io.ComfyNode):
             "that continue several frames. Join Clips needs the same number.",
         )
         # Host 0.3.75 has no such argument, but passes the entry on.
-        frames.extra_dict["advanced"] = True
+        shared_frames.extra_dict["advanced"] = True
         return io.Schema(
             node_id="I2VContinueVideo",
             display_name="Continue Video",
@@ -43,7 +43,7 @@ class I2VContinueVideo(io.ComfyNode):
                     tooltip="How far the colors are led back to the reference's by the end of the clip: 0 not at all, "
                     "1 wholly. Does nothing without a reference.",
                 ),
-                frames,
+                shared_frames,
                 io.Image.Input(
                     "reference",
                     optional=True,
@@ -63,13 +63,15 @@ class I2VContinueVideo(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, images: Tensor, color_match: float, frames: int, reference: Tensor | None = None) -> io.NodeOutput:
-        if len(images) < frames:
-            raise ValueError(f"Expected a clip of at least the {frames} frames to continue, got {len(images)}.")
+    def execute(
+        cls, images: Tensor, color_match: float, shared_frames: int, reference: Tensor | None = None
+    ) -> io.NodeOutput:
+        if len(images) < shared_frames:
+            raise ValueError(f"Expected a clip of at least the {shared_frames} frames to continue, got {len(images)}.")
         if reference is not None and color_match:
             picture = frames_to_clip(to_rgb(reference[:1]))[:, 0]
             images = clip_to_frames(lead_colors_back(frames_to_clip(to_rgb(images)), picture, color_match))
-        return io.NodeOutput(images[-frames:], images)
+        return io.NodeOutput(images[-shared_frames:], images)
 
 
 class I2VJoinClips(io.ComfyNode):

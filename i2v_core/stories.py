@@ -23,6 +23,7 @@ from .weights.configs import decode_config
 
 Handover = Literal["pixels", "latents"]
 OnStep = Callable[[int, int, int], None]
+_SETTINGS = ("seed", "frames", "guidance", "text_scale", "image_scale")  # of `Part` that are `GenerateConfig`'s too
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,7 @@ class Part:
         prompt: what happens; `negative`: what guidance leads away from.
         seed: None is the story's seed plus the number of the part, counted from 0.
         frames: of this part, at least 2, with the one that it shares with the part before.
+        guidance, text_scale, image_scale: as in `GenerateConfig`.
     """
 
     prompt: str
@@ -40,6 +42,8 @@ class Part:
     seed: int | None = None
     frames: int | None = None
     guidance: float | None = None
+    text_scale: float | None = None
+    image_scale: float | None = None
 
     def __post_init__(self) -> None:
         if self.frames is not None and self.frames < 2:
@@ -47,12 +51,8 @@ class Part:
 
     def config(self, story: GenerateConfig, number: int) -> GenerateConfig:
         """The story's configuration with what this part, counted from 0, says in its place."""
-        return replace(
-            story,
-            seed=story.seed + number if self.seed is None else self.seed,
-            frames=story.frames if self.frames is None else self.frames,
-            guidance=story.guidance if self.guidance is None else self.guidance,
-        )
+        said: dict[str, Any] = {name: value for name in _SETTINGS if (value := getattr(self, name)) is not None}
+        return replace(story, **({"seed": story.seed + number} | said))
 
 
 @dataclass(frozen=True)

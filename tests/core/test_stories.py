@@ -1,6 +1,7 @@
 """Each part continues the one before; the shared frame is there once."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,14 @@ def test_a_part_is_the_animation_of_the_last_frame_with_its_own_words_and_number
     own = GenerateConfig(seed=5 + 2)
     again = animate(checkpoint, clip_to_frames(second)[-1], "still", negative_prompt="zoom in", config=own)
     torch.testing.assert_close(third[:, 1:], again[:, 1:], rtol=0, atol=1e-4)
+
+
+def test_a_part_says_only_what_it_changes() -> None:
+    story = GenerateConfig(seed=5, steps=7, guidance=2.0, text_scale=3.0)
+    assert Part("").config(story, 2) == replace(story, seed=7)
+    assert Part("", seed=0, text_scale=1.0, image_scale=0.5).config(story, 2) == replace(
+        story, seed=0, text_scale=1.0, image_scale=0.5
+    )
 
 
 def test_latents_are_handed_over_without_another_round_trip(checkpoint: Checkpoint) -> None:

@@ -139,7 +139,7 @@ class I2VDualGuidanceGuider(io.ComfyNode):
                     "the image with the negative prompt.",
                 ),
                 io.Conditioning.Input("null", tooltip="With neither: the negative prompt without image."),
-                *scale_inputs(2.0, 1.5),
+                *scale_inputs(2.0, 1.0),
             ],
             outputs=[io.Guider.Output(display_name="guider", tooltip="For SamplerCustomAdvanced.")],
         )
@@ -187,7 +187,7 @@ class I2VDualGuidanceSampler(io.ComfyNode):
                 io.Combo.Input(
                     "scheduler", options=schedulers, default="sgm_uniform", tooltip="How its steps are spread."
                 ),
-                *scale_inputs(2.0, 1.5),
+                *scale_inputs(2.0, 1.0),
                 fps,
             ],
             outputs=[io.Latent.Output(display_name="latent", tooltip="The video's latent, for VAE Decode.")],

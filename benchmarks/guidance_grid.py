@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from einops import rearrange
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -68,13 +69,26 @@ def score(clips: Tensor, items: list[CaptionedClip]) -> dict[str, float]:
     }
 
 
-def picture(shown: dict[tuple[float, float], Tensor], texts: list[float], images: list[float], given: Tensor) -> Tensor:
+def picture(shown: dict[tuple[float, float], Tensor], texts: list[float], images: list[float]) -> Tensor:
     """First and last frame of one clip in every cell, text scales downwards, image scales to the right: `h w 3`."""
     cells = [[torch.cat([shown[t, i][:, 0], shown[t, i][:, -1]], dim=-1) for i in images] for t in texts]
     rows = [
         torch.cat([torch.nn.functional.pad(cell, (3, 3, 3, 3), value=1.0) for cell in row], dim=-1) for row in cells
     ]
     return rearrange(to_unit_range(torch.cat(rows, dim=-2)), "c h w -> h w c")
+
+
+def labeled(grid: Image.Image, texts: list[float], images: list[float]) -> Image.Image:
+    """The picture of a grid with its scales above and at the left."""
+    left, top = 64, 20
+    page = Image.new("RGB", (grid.width + left, grid.height + top), "white")
+    page.paste(grid, (left, top))
+    pen = ImageDraw.Draw(page)
+    for column, scale in enumerate(images):
+        pen.text((left + (column + 0.5) * grid.width / len(images), top / 2), f"image {scale:g}", "black", anchor="mm")
+    for row, scale in enumerate(texts):
+        pen.text((left / 2, top + (row + 0.5) * grid.height / len(texts)), f"text {scale:g}", "black", anchor="mm")
+    return page
 
 
 @torch.inference_mode()
@@ -106,11 +120,9 @@ def main() -> None:
         report = {"clips": options.clips, "steps": options.steps, "order": options.order, "cells": cells}
         Path(options.output).write_text(json.dumps(report, indent=1) + "\n")
     if options.picture:
-        from PIL import Image
-
-        made = picture(shown, options.text, options.image, items[0].pixels)
-        enlarged = Image.fromarray((made * 255).round().byte().numpy())
-        enlarged.resize((2 * enlarged.width, 2 * enlarged.height), Image.Resampling.NEAREST).save(options.picture)
+        made = Image.fromarray((picture(shown, options.text, options.image) * 255).round().byte().numpy())
+        enlarged = made.resize((2 * made.width, 2 * made.height), Image.Resampling.NEAREST)
+        labeled(enlarged, options.text, options.image).save(options.picture)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Time and memory of one step of dual guidance with 1, 2 and 3 passes, together and in turn, against one pass.
 
 Prints ratios of times (median of the runs, all settings measured in turn in one process) and of peak memory: allocated
-on CUDA, and on the CPU the activations that PyTorch's profiler saw. The demo model with image retention, or with random
-weights if there is no adapter file. Usage: `python benchmarks/dual_guidance.py --runs 7`.
+on CUDA, and on the CPU the activations that PyTorch's profiler saw. The demo model with image retention, or alone if
+there is no adapter file. Usage: `python benchmarks/dual_guidance.py --runs 7`.
 """
 
 import argparse

@@ -15,22 +15,17 @@ MAX_SCALE = 100.0
 
 def scale_inputs(text: float, image: float) -> list[Any]:
     """Widgets of a dual guidance, with the defaults of its scales."""
-    scale = {"min": 0.0, "max": MAX_SCALE, "step": 0.1, "round": 0.001}
-    share = {"min": 0.0, "max": 1.0, "step": 0.01}
-    kinds = list(get_args(ScaleKind))
-    often = [
-        io.Float.Input(
+    return [
+        _scale(
             "text_scale",
-            default=text,
-            tooltip="How strongly the text guides: 1 as the model understands it, more follows harder, 0 not at all.",
-            **scale,
+            text,
+            "How strongly the text guides: 1 as the model understands it, more follows harder, 0 not at all.",
         ),
-        io.Float.Input(
+        _scale(
             "image_scale",
-            default=image,
-            tooltip="How strongly the image guides: 1 as the model sees it, more is closer to it and soon too bright "
-            "and hard, 0 not at all.",
-            **scale,
+            image,
+            "How strongly the image guides: 1 as the model sees it, more is closer to it and soon too hard, 0 not at "
+            "all.",
         ),
         io.Combo.Input(
             "order",
@@ -39,44 +34,50 @@ def scale_inputs(text: float, image: float) -> list[Any]:
             tooltip="text_first: from nothing to the text, then to text and image (DreamVideo). image_first: from "
             "nothing to the image, then to both (DynamiCrafter). Decides what the second condition has to be.",
         ),
+        *_schedule_inputs(),
     ]
-    rarely = [
-        io.Float.Input(
+
+
+def _schedule_inputs() -> list[Any]:
+    """The widgets that most users leave alone."""
+    widgets = [
+        _share(
             "rescale",
-            default=0.0,
-            tooltip="Draws contrast back to the unguided prediction's; 0.7 is usual with high scales, 0 is off.",
-            **share,
+            0.0,
+            "Draws contrast back to the unguided prediction's; 0.7 is usual with high scales, 0 is off.",
         )
     ]
     for name in ("text", "image"):
-        rarely += [
+        widgets += [
             io.Combo.Input(
                 f"{name}_schedule",
-                options=kinds,
+                options=list(get_args(ScaleKind)),
                 default="constant",
                 tooltip=f"How the {name} scale runs over the steps: constant, linear or cosine to its end scale, or "
                 "interval: within the interval its scale, outside the end scale.",
             ),
-            io.Float.Input(
+            _scale(
                 f"{name}_end_scale",
-                default=1.0,
-                tooltip=f"Scale of the {name} at the last step, or outside the interval; unused if constant.",
-                **scale,
+                1.0,
+                f"Scale of the {name} at the last step, or outside the interval; unused if constant.",
             ),
         ]
-    for name, default, which in (("start", 0.0, "first"), ("stop", 1.0, "last")):
-        rarely.append(
-            io.Float.Input(
-                f"interval_{name}",
-                default=default,
-                tooltip=f"For interval: the {which} step inside it, as a share of all steps.",
-                **share,
-            )
-        )
-    for widget in rarely:
+    widgets += [
+        _share("interval_start", 0.0, "For interval: the first step inside it, as a share of all steps."),
+        _share("interval_stop", 1.0, "For interval: the last step inside it, as a share of all steps."),
+    ]
+    for widget in widgets:
         # Host 0.3.75 has no such argument, but passes the entry on.
         widget.extra_dict["advanced"] = True
-    return often + rarely
+    return widgets
+
+
+def _scale(name: str, default: float, tooltip: str) -> Any:
+    return io.Float.Input(name, default=default, min=0.0, max=MAX_SCALE, step=0.1, round=0.001, tooltip=tooltip)
+
+
+def _share(name: str, default: float, tooltip: str) -> Any:
+    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, tooltip=tooltip)
 
 
 def dual_guidance(

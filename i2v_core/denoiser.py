@@ -1,7 +1,7 @@
 """The denoiser: network and conditions joined once, for training, generation and the nodes alike."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import torch
@@ -33,11 +33,14 @@ class Denoiser:
     image_retention: ImageRetention | None = None
 
     def __post_init__(self) -> None:
-        if self.image_retention is not None and self.image_retention.config.unet != self.network.config:
-            raise ValueError(
-                "the image retention branch was trained beside another base: its network is "
-                f"{self.image_retention.config.unet}, the model's is {self.network.config}"
-            )
+        if self.image_retention is None or self.image_retention.config.unet == self.network.config:
+            return
+        theirs, own = asdict(self.image_retention.config.unet), asdict(self.network.config)
+        name = next(name for name in own if own[name] != theirs[name])
+        raise ValueError(
+            f"the image retention branch was trained beside another base, whose {name} is {theirs[name]} and the "
+            f"model's {own[name]}; use the base that the adapter's page names"
+        )
 
     @classmethod
     def of(cls, network: VideoUNet, preset: Preset) -> "Denoiser":

@@ -190,7 +190,7 @@ def test_a_white_image_is_another_image_and_no_image_is_an_error(retaining: Deno
 def test_a_branch_of_another_base_is_refused() -> None:
     other = VideoUNet(replace(CONFIG, model_channels=64))
     branch = ImageRetention.beside(other, ImageRetentionConfig(stem_channels=(4, 8)))
-    with pytest.raises(ValueError, match="trained beside another base"):
+    with pytest.raises(ValueError, match="trained beside another base, whose model_channels is 64 and the model's 32"):
         Denoiser(VideoUNet(CONFIG), Schedule(), "v", image_retention=branch)
 
 

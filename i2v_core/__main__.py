@@ -1,4 +1,4 @@
-"""The command line: `python -m i2v_core animate | train | evaluate | convert | inspect | measure`."""
+"""The command line: `python -m i2v_core animate | story | train | evaluate | convert | inspect | measure`."""
 
 import argparse
 import json
@@ -8,9 +8,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from . import load_checkpoint, save_checkpoint
+from torch import Tensor
+
+from . import generate, load_checkpoint, save_checkpoint
 from .denoiser import Denoiser
-from .weights import describe, load_adapter, read_checkpoint
+from .diffusion.guidance import ScaleSchedule, parse_scale
+from .generate import GenerateConfig
+from .weights import Checkpoint, describe, load_adapter, read_checkpoint
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -19,27 +23,34 @@ DEMO = Path(__file__).resolve().parents[1] / "demo" / "i2v_demo.safetensors"
 
 def animate(arguments: argparse.Namespace) -> None:
     """Animate a picture and write a video."""
-    import numpy
-    import torch
-    from PIL import Image
-
-    from . import generate
     from .video import clip_to_frames, write_video
 
-    with Image.open(arguments.image) as image:
-        picture = torch.from_numpy(numpy.array(image.convert("RGBA" if "A" in image.getbands() else "RGB")))
-    checkpoint = load_checkpoint(arguments.checkpoint, device=arguments.device)
-    adapters = [load_adapter(path, device=arguments.device) for path in arguments.adapter]
-    config = generate.GenerateConfig(
-        frames=arguments.frames, height=arguments.height, width=arguments.width, steps=arguments.steps,
-        guidance=arguments.guidance, seed=arguments.seed,
-    )  # fmt: skip
+    checkpoint, denoiser = load_denoiser(arguments)
     clip = generate.animate(
-        checkpoint, picture, arguments.prompt, negative_prompt=arguments.negative, config=config,
-        denoiser=Denoiser.adapted(checkpoint.unet, checkpoint.preset, adapters),
+        checkpoint, read_picture(arguments.image), arguments.prompt, negative_prompt=arguments.negative,
+        config=generation(arguments), denoiser=denoiser,
         callback=lambda step, steps, _: progress(f"step {step + 1}/{steps}"),
     )  # fmt: skip
     written = write_video(arguments.output, clip_to_frames(clip).cpu(), arguments.fps)
+    print(written.path)
+
+
+def story(arguments: argparse.Namespace) -> None:
+    """Animate a picture part by part, each with its own prompt from where the last one ended, and write a video."""
+    from .metrics.color_drift import color_drift
+    from .stories import read_story, tell_story
+    from .video import clip_to_frames, write_video
+
+    parts = read_story(arguments.story)
+    checkpoint, denoiser = load_denoiser(arguments)
+    told = tell_story(
+        checkpoint, read_picture(arguments.image), parts, config=generation(arguments), denoiser=denoiser,
+        handover=arguments.handover, color_match=arguments.color_match,
+        on_step=lambda part, step, steps: progress(f"part {part + 1}/{len(parts)}, step {step + 1}/{steps}"),
+    )  # fmt: skip
+    drift = color_drift(told.clip[:, [*told.joins, -1]], told.clip[:, 0])
+    progress(f"color drift at the end of each part, in levels of 255: {', '.join(f'{value:.1f}' for value in drift)}")
+    written = write_video(arguments.output, clip_to_frames(told.clip).cpu(), arguments.fps)
     print(written.path)
 
 
@@ -58,15 +69,13 @@ def train(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Measure how often a model follows the motion asked for, on photographs it never saw."""
     from .evaluation import evaluate_motion
-    from .generate import GenerateConfig
 
     started = time.monotonic()
-    checkpoint = load_checkpoint(arguments.checkpoint, device=arguments.device)
-    adapters = [load_adapter(path, device=arguments.device) for path in arguments.adapter]
+    checkpoint, denoiser = load_denoiser(arguments)
     report = evaluate_motion(
         checkpoint,
         clips=arguments.clips,
-        denoiser=Denoiser.adapted(checkpoint.unet, checkpoint.preset, adapters),
+        denoiser=denoiser,
         config=GenerateConfig(steps=arguments.steps, guidance=arguments.guidance),
         on_batch=lambda done, clips: progress(f"{done}/{clips} clips, {time.monotonic() - started:.0f} s"),
     )
@@ -98,22 +107,47 @@ def inspect(arguments: argparse.Namespace) -> None:
 
 def measure(arguments: argparse.Namespace) -> None:
     """Compare a video with the picture and the prompt that it was made from."""
-    import numpy
-    import torch
-    from PIL import Image
-
     from .metrics.camera_motion import measure_camera_motion
     from .metrics.pixels import psnr
     from .video import fit_image, frames_to_clip, read_video, to_model_range
 
     video = read_video(arguments.video)
     clip = frames_to_clip(video.frames)
-    with Image.open(arguments.image) as image:
-        picture = torch.from_numpy(numpy.array(image.convert("RGB")))
-    fitted = to_model_range(fit_image(picture, *clip.shape[-2:])).permute(2, 0, 1)
+    fitted = to_model_range(fit_image(read_picture(arguments.image), *clip.shape[-2:])).permute(2, 0, 1)
     print(f"frames: {clip.shape[1]} of {clip.shape[3]}x{clip.shape[2]} pixels at {float(video.fps):g} per second")
     print(f"first frame against the picture: {psnr(clip[:, 0], fitted).item():.1f} dB PSNR")
     print(f"measured camera motion: {measure_camera_motion(clip).motion}; prompt: {arguments.prompt!r}")
+
+
+def load_denoiser(arguments: argparse.Namespace) -> tuple[Checkpoint, Denoiser]:
+    """The checkpoint, and its network with the adapters."""
+    checkpoint = load_checkpoint(arguments.checkpoint, device=arguments.device)
+    adapters = [load_adapter(path, device=arguments.device) for path in arguments.adapter]
+    return checkpoint, Denoiser.adapted(checkpoint.unet, checkpoint.preset, adapters)
+
+
+def read_picture(path: str) -> Tensor:
+    """A picture `h w c` in uint8, with its transparency if it has any."""
+    import numpy
+    import torch
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return torch.from_numpy(numpy.array(image.convert("RGBA" if "A" in image.getbands() else "RGB")))
+
+
+def generation(arguments: argparse.Namespace) -> GenerateConfig:
+    """What the options of `add_generation` say."""
+    names = ("frames", "height", "width", "steps", "guidance", "seed", "text_scale", "image_scale", "guidance_order")
+    return GenerateConfig(**{name: getattr(arguments, name) for name in names})
+
+
+def scale(text: str) -> ScaleSchedule:
+    """A guidance scale as written on the command line."""
+    try:
+        return parse_scale(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 def progress(text: str) -> None:
@@ -132,15 +166,16 @@ def parser() -> argparse.ArgumentParser:
         return sub
 
     sub = command(animate, "image", "prompt", "output")
-    sub.add_argument("--checkpoint", default=DEMO)
-    sub.add_argument("--adapter", action="append", default=[], help="adapter file; may be given several times")
     sub.add_argument("--negative", default="", help="what guidance leads away from")
-    for name in ("frames", "height", "width", "steps"):
-        sub.add_argument(f"--{name}", type=int, help="default: what the checkpoint was trained on")
-    sub.add_argument("--guidance", type=float)
-    sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--fps", type=float, default=8)
-    sub.add_argument("--device", default="cpu")
+    add_generation(sub)
+
+    sub = command(story, "story", "image", "output")
+    sub.add_argument(
+        "--handover", choices=("pixels", "latents"), default="pixels", help="what the next part begins with"
+    )
+    sub.add_argument("--color-match", type=float, default=0.0, help="lead colors back to the picture's by the end of "
+                     "each part: 0 not at all, 1 wholly")  # fmt: skip
+    add_generation(sub)
 
     command(train, "recipe")
 
@@ -165,6 +200,22 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--image", required=True)
     sub.add_argument("--prompt", required=True)
     return main
+
+
+def add_generation(sub: argparse.ArgumentParser) -> None:
+    """The options of commands that generate."""
+    sub.add_argument("--checkpoint", default=DEMO)
+    sub.add_argument("--adapter", action="append", default=[], help="adapter file; may be given several times")
+    for name in ("frames", "height", "width", "steps"):
+        sub.add_argument(f"--{name}", type=int, help="default: what the checkpoint was trained on")
+    sub.add_argument("--guidance", type=float)
+    forms = "4, or over the steps linear:4:1, cosine:4:1, interval:4:1:0.2:0.8"
+    for name in ("text", "image"):
+        sub.add_argument(f"--{name}-scale", type=scale, metavar="SCALE", help=f"guidance by the {name} alone: {forms}")
+    sub.add_argument("--guidance-order", choices=("text_first", "image_first"), default="text_first")
+    sub.add_argument("--seed", type=int, default=0)
+    sub.add_argument("--fps", type=float, default=8)
+    sub.add_argument("--device", default="cpu")
 
 
 def main() -> int:

@@ -9,6 +9,7 @@ from .model.attention import AttentionFunction, scaled_dot_product_attention
 from .model.autoencoder import Autoencoder, AutoencoderConfig
 from .model.dual_reference_decoder import DualReferenceAutoencoder, DualReferenceConfig
 from .model.image_projection import ImageProjection, ImageProjectionConfig
+from .model.image_retention import ImageRetention, ImageRetentionConfig
 from .model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
 from .model.temporal_noise_fusion import TemporalNoiseFusion, TemporalNoiseFusionConfig
 from .model.text_encoder import TextEncoder, TextEncoderConfig
@@ -37,6 +38,18 @@ def build_image_projection(
 ) -> ImageProjection:
     """Build an image projection with new weights."""
     return ImageProjection(config, operations=operations, attention=attention, device=device, dtype=dtype)
+
+
+def build_image_retention(
+    config: ImageRetentionConfig,
+    *,
+    operations: Any = nn,
+    attention: AttentionFunction = scaled_dot_product_attention,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> ImageRetention:
+    """Build an image retention branch with new weights."""
+    return ImageRetention(config, operations=operations, attention=attention, device=device, dtype=dtype)
 
 
 def build_autoencoder(

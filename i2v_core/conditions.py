@@ -1,7 +1,10 @@
 """What a user gave, encoded: the one record that generation, training and the nodes pass to the denoiser."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any
 
+import torch
 from torch import Tensor
 
 
@@ -15,6 +18,8 @@ class Conditions:
         image_latent: latent of the given image, `b c 1 h w`, or of every frame, `b c t h w`; None without one.
         image_tokens: `b t k d` for every frame or `b k d` shared by all.
         fps: frames per second or frame stride, as the checkpoint means it, `b`.
+        image: pixels of the given image in [-1, 1] for image retention, white where there is none, `b 3 H W`.
+        image_hint: what image retention sees of it, `b c h w`; found once by `Denoiser.prepare`.
     """
 
     text: Tensor
@@ -22,3 +27,17 @@ class Conditions:
     image_latent: Tensor | None = None
     image_tokens: Tensor | None = None
     fps: Tensor | None = None
+    image: Tensor | None = None
+    image_hint: Tensor | None = None
+
+
+def join_conditions(conditions: Sequence[Conditions]) -> Conditions | None:
+    """Put conditions of several batches into one, clip after clip; None where their shapes do not allow it."""
+    joined: dict[str, Any] = {}
+    for name in (field.name for field in fields(Conditions)):
+        values = [getattr(each, name) for each in conditions]
+        given = [value for value in values if value is not None]
+        if given and (len(given) < len(values) or len({value.shape[1:] for value in given}) > 1):
+            return None
+        joined[name] = torch.cat(given) if given else None
+    return Conditions(**joined)

@@ -1,19 +1,20 @@
 """The denoiser: network and conditions joined once, for training, generation and the nodes alike."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor
 
-from .conditions import Conditions
-from .diffusion.guidance import ClassifierFreeGuidance
+from .conditions import Conditions, join_conditions
+from .diffusion.guidance import ClassifierFreeGuidance, Guidance
 from .diffusion.image_noise_prior import check_image
-from .diffusion.prediction import Prediction, network_input, to_denoised
+from .diffusion.prediction import Prediction, network_input, recount, to_denoised
 from .diffusion.schedule import Schedule
+from .model.image_retention import ImageRetention
 from .model.temporal_noise_fusion import TemporalNoiseFusion
-from .model.video_unet import VideoUNet
+from .model.video_unet import Residuals, VideoUNet
 from .presets import Preset
 from .temporal_residual import drop_image, fuse, join_image, join_tokens
 from .weights.adapters import Adapter, replace_weights
@@ -36,6 +37,17 @@ class Denoiser:
     prediction: Prediction
     image_residual: bool = False
     temporal_noise_fusion: TemporalNoiseFusion | None = None
+    image_retention: ImageRetention | None = None
+
+    def __post_init__(self) -> None:
+        if self.image_retention is None or self.image_retention.config.unet == self.network.config:
+            return
+        theirs, own = asdict(self.image_retention.config.unet), asdict(self.network.config)
+        name = next(name for name in own if own[name] != theirs[name])
+        raise ValueError(
+            f"the image retention branch was trained beside another base, whose {name} is {theirs[name]} and the "
+            f"model's {own[name]}; use the base that the adapter's page names"
+        )
 
     @classmethod
     def of(cls, network: VideoUNet, preset: Preset) -> "Denoiser":
@@ -64,6 +76,17 @@ class Denoiser:
             raise ValueError("this model animates a given image: conditions.image_latent is needed, got None")
         return conditions.image_latent
 
+    def prepare(self, conditions: Conditions) -> Conditions:
+        """Add what stays the same at every step: the hint of image retention.
+
+        Raises ValueError if there is a branch but no image.
+        """
+        if self.image_retention is None or conditions.image_hint is not None:
+            return conditions
+        if conditions.image is None:
+            raise ValueError("image retention needs the given image's pixels, got conditions.image None; white is none")
+        return replace(conditions, image_hint=self.image_retention.hint(conditions.image))
+
     def predict(self, z: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
         """Run the network on noised latents.
 
@@ -84,10 +107,27 @@ class Denoiser:
         return self._run(z, timesteps, conditions)
 
     def _run(self, z: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
+        x = with_image_latent(z, conditions.image_latent, self.network.config.in_channels)
         return self.network(
-            with_image_latent(z, conditions.image_latent, self.network.config.in_channels),
+            x,
             timesteps,
             conditions.text,
+            image_tokens=conditions.image_tokens,
+            fps=conditions.fps,
+            pooled_text=conditions.pooled_text,
+            residuals=self._retained(x, timesteps, conditions),
+        )
+
+    def _retained(self, x: Tensor, timesteps: Tensor, conditions: Conditions) -> Residuals | None:
+        """What image retention adds (DreamVideo, equation 3)."""
+        if self.image_retention is None:
+            return None
+        hint = self.prepare(conditions).image_hint
+        return self.image_retention(
+            x,
+            timesteps,
+            conditions.text,
+            hint,
             image_tokens=conditions.image_tokens,
             fps=conditions.fps,
             pooled_text=conditions.pooled_text,
@@ -120,18 +160,68 @@ class Denoiser:
         guidance: ClassifierFreeGuidance,
     ) -> Tensor:
         """Estimate the clean latents at state `y = x0 + sigma n`, guided on the raw prediction; `b c t h w`."""
-        scale, origin = self.schedule.scale_at(sigma), self.origin(conditional)
-        y = y - origin
-        z = network_input(y, sigma, scale)
-        timesteps = self.schedule.timestep(sigma).to(z.device).expand(len(z))
-        guided = self.predict(z, timesteps, conditional)
-        if guidance.needs_unconditional:
-            if unconditional is None:
-                raise ValueError(
-                    f"guidance of scale {guidance.scale} needs unconditional conditions, got None: pass them or scale 1"
-                )
-            guided = guidance.combine(guided, self.predict(z, timesteps, unconditional))
-        return to_denoised(self.prediction, guided, y, sigma, scale) + origin
+        if guidance.needs_unconditional and unconditional is None:
+            raise ValueError(
+                f"guidance of scale {guidance.scale} needs unconditional conditions, got None: pass them or scale 1"
+            )
+        return self.denoise_branches(y, sigma, (conditional, unconditional), guidance)
+
+    def denoise_branches(
+        self,
+        y: Tensor,
+        sigma: Tensor,
+        branches: Sequence[Conditions | None],
+        guidance: Guidance,
+        *,
+        together: bool = False,
+    ) -> Tensor:
+        """Estimate the clean latents under a guidance of several branches, each with an image and origin of its own.
+
+        The branches' predictions are counted from the origin of the first that is run, so that they can be combined;
+        a branch of no weight is not run and may be None.
+
+        Args:
+            branches: the fullest conditions first.
+            together: run them as one batch where their shapes and the memory allow it; else one after another.
+
+        Raises ValueError if a branch that has weight is None or of another size than the clip.
+        """
+        needed = [i for i, used in enumerate(guidance.needed) if used]
+        given = [branches[i] for i in needed]
+        conditions = [each for each in given if each is not None]
+        if len(conditions) < len(given):
+            raise ValueError(f"the guidance needs the branches {needed}, got {[each is not None for each in branches]}")
+        for each in conditions:
+            if len(each.text) != len(y):
+                raise ValueError(f"every branch needs conditions of the {len(y)} clips, got {len(each.text)}")
+        scale, origins = self.schedule.scale_at(sigma), [self.origin(each) for each in conditions]
+        outputs = self._outputs(y, sigma, scale, conditions, origins, together)
+        predictions: list[Tensor | None] = [None] * len(branches)
+        for i, output, origin in zip(needed, outputs, origins, strict=True):
+            predictions[i] = recount(self.prediction, output, origin - origins[0], sigma, scale)
+        guided = guidance.combine(*predictions)
+        return to_denoised(self.prediction, guided, y - origins[0], sigma, scale) + origins[0]
+
+    def _outputs(
+        self,
+        y: Tensor,
+        sigma: Tensor,
+        scale: Tensor | float,
+        conditions: list[Conditions],
+        origins: list[Tensor | float],
+        together: bool,
+    ) -> list[Tensor]:
+        """The network's answers to each of the conditions, counted from the origin of each."""
+        states = [network_input(y - origin, sigma, scale) for origin in origins]
+        timesteps = self.schedule.timestep(sigma).to(y.device)
+        joined = join_conditions(conditions) if together and len(conditions) > 1 else None
+        if joined is not None:
+            z = torch.cat(states)
+            try:
+                return list(self.predict(z, timesteps.expand(len(z)), joined).chunk(len(conditions)))
+            except torch.OutOfMemoryError:
+                pass  # One after another needs less.
+        return [self.predict(z, timesteps.expand(len(z)), each) for z, each in zip(states, conditions, strict=True)]
 
 
 def first_and_last(first: Tensor, last: Tensor, frames: int) -> Tensor:

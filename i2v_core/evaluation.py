@@ -9,7 +9,7 @@ from einops import repeat
 from torch import Tensor
 
 from .denoiser import Denoiser
-from .generate import GenerateConfig, encode_conditions, sample
+from .generate import GenerateConfig, encode_conditions, null_conditions, sample
 from .metrics.camera_motion import measure_camera_motion
 from .metrics.pixels import psnr
 from .training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops, MovingCropsConfig
@@ -118,11 +118,12 @@ def _animate(
     given = latents[:, :, :1]
     made = sample(
         denoiser,
-        encode_conditions(text_encoder, [item.caption for item in items], given),
-        encode_conditions(text_encoder, [""] * len(items), given),
+        encode_conditions(text_encoder, [item.caption for item in items], given, truth[:, :, 0]),
+        encode_conditions(text_encoder, [""] * len(items), given, truth[:, :, 0]),
         tuple(latents.shape),
         config.sampling(preset),
         seeds=seeds,
+        null=null_conditions(autoencoder, text_encoder, [""] * len(items), truth[:, :, 0]),
     )
     return autoencoder.decode_clip(made).clamp(-1, 1), autoencoder.decode_clip(latents).clamp(-1, 1)
 

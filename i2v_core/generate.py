@@ -1,16 +1,19 @@
 """One generation, from a picture and a prompt to pixels, without a host."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from .conditions import Conditions
 from .denoiser import Denoiser
-from .diffusion.guidance import ClassifierFreeGuidance
-from .diffusion.samplers import Callback, sample_ddim
+from .diffusion.guidance import ClassifierFreeGuidance, DualGuidance, GuidanceOrder, ScaleSchedule, progress_at
+from .diffusion.samplers import Callback, Denoise, sample_ddim
 from .diffusion.schedule import Spacing
+from .model.autoencoder import Autoencoder
+from .model.image_retention import WHITE
+from .model.patch_autoencoder import PatchAutoencoder
 from .model.text_encoder import TextEncoder
 from .presets import Preset
 from .video.frames import fit_image, fit_size, to_model_range
@@ -19,17 +22,22 @@ from .weights import Checkpoint
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How latents are sampled."""
+    """How latents are sampled; `together` runs the passes of a dual guidance as one batch where memory allows."""
 
     steps: int
     spacing: Spacing
-    guidance: ClassifierFreeGuidance
+    guidance: ClassifierFreeGuidance | DualGuidance
     eta: float = 0.0
+    together: bool = True
 
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    """What a user may set; None takes what the checkpoint's preset says."""
+    """What a user may set; None takes what the checkpoint's preset says.
+
+    With `text_scale` or `image_scale` the guidance is a dual one in `guidance_order`; the other scale is then the
+    preset's for the text and 1 for the image.
+    """
 
     frames: int | None = None
     height: int | None = None
@@ -38,15 +46,90 @@ class GenerateConfig:
     guidance: float | None = None
     eta: float | None = None
     seed: int = 0
+    text_scale: ScaleSchedule | float | None = None
+    image_scale: ScaleSchedule | float | None = None
+    guidance_order: GuidanceOrder = "text_first"
 
     def sampling(self, preset: Preset) -> SamplingConfig:
         """The preset's sampling with what was set here in its place."""
         scale = preset.guidance if self.guidance is None else self.guidance
+        guidance: ClassifierFreeGuidance | DualGuidance = ClassifierFreeGuidance(scale, preset.guidance_rescale)
+        if self.text_scale is not None or self.image_scale is not None:
+            text = scale if self.text_scale is None else self.text_scale
+            image = 1.0 if self.image_scale is None else self.image_scale
+            guidance = DualGuidance(text, image, self.guidance_order, preset.guidance_rescale)
         return SamplingConfig(
             steps=self.steps or preset.steps,
             spacing=preset.spacing,
-            guidance=ClassifierFreeGuidance(scale, preset.guidance_rescale),
+            guidance=guidance,
             eta=preset.eta if self.eta is None else self.eta,
+        )
+
+
+@dataclass(frozen=True)
+class Animator:
+    """The parts that an animation goes through, all of them present."""
+
+    denoiser: Denoiser
+    autoencoder: Autoencoder | PatchAutoencoder
+    text_encoder: TextEncoder
+    preset: Preset
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, denoiser: Denoiser | None = None) -> "Animator":
+        """The checkpoint's own parts; `denoiser` is its network with adapters, None the network alone.
+
+        Raises ValueError for a checkpoint without an autoencoder or a text encoder of ours.
+        """
+        if checkpoint.autoencoder is None or checkpoint.text_encoder is None:
+            raise ValueError(
+                "animating from the command line needs a checkpoint with an autoencoder and a text encoder of this "
+                "project; for other checkpoints use the nodes, which take both from the host"
+            )
+        preset = checkpoint.preset
+        denoiser = denoiser or Denoiser.of(checkpoint.unet, preset)
+        return cls(denoiser, checkpoint.autoencoder, checkpoint.text_encoder, preset)
+
+    def fit(self, image: Tensor, config: GenerateConfig) -> Tensor:
+        """Bring a picture `h w c` (uint8 or [0, 1]) to the clip's size: `1 3 h w` in [-1, 1].
+
+        Raises ValueError for a size that is no multiple of 8, naming the nearest.
+        """
+        height, width = config.height or self.preset.height, config.width or self.preset.width
+        if height % 8 or width % 8:
+            nearest = "x".join(str(side) for side in fit_size(height, width))
+            raise ValueError(f"height and width must be multiples of 8, got {height}x{width}; the nearest is {nearest}")
+        device = next(self.denoiser.network.parameters()).device
+        return to_model_range(fit_image(image, height, width)).permute(2, 0, 1)[None].to(device)
+
+    def animate(
+        self,
+        picture: Tensor,
+        prompt: str,
+        *,
+        negative_prompt: str = "",
+        config: GenerateConfig,
+        image_latent: Tensor | None = None,
+        callback: Callback | None = None,
+    ) -> Tensor:
+        """Animate one fitted picture `1 3 h w`: latents `1 c t h w`.
+
+        Args:
+            image_latent: of the picture, `1 c h w`, where it is known already; None encodes the picture.
+        """
+        given = (self.autoencoder.encode(picture) if image_latent is None else image_latent)[:, :, None]
+        sampling, null = config.sampling(self.preset), None
+        if isinstance(sampling.guidance, DualGuidance):
+            null = null_conditions(self.autoencoder, self.text_encoder, [negative_prompt], picture)
+        return sample(
+            self.denoiser,
+            encode_conditions(self.text_encoder, [prompt], given, picture),
+            encode_conditions(self.text_encoder, [negative_prompt], given, picture),
+            (1, given.shape[1], config.frames or self.preset.frames, *given.shape[-2:]),
+            sampling,
+            seeds=[config.seed],
+            null=null,
+            callback=callback,
         )
 
 
@@ -75,38 +158,27 @@ def animate(
     Raises:
         ValueError: the checkpoint lacks a part, or the picture or a size is not usable.
     """
-    config = config or GenerateConfig()
-    preset, autoencoder = checkpoint.preset, checkpoint.autoencoder
-    if autoencoder is None or checkpoint.text_encoder is None:
-        raise ValueError(
-            "animating from the command line needs a checkpoint with an autoencoder and a text encoder of this "
-            "project; for other checkpoints use the nodes, which take both from the host"
-        )
-    height, width = config.height or preset.height, config.width or preset.width
-    if height % 8 or width % 8:
-        nearest = "x".join(str(side) for side in fit_size(height, width))
-        raise ValueError(f"height and width must be multiples of 8, got {height}x{width}; the nearest is {nearest}")
-    device = next(checkpoint.unet.parameters()).device
+    animator, config = Animator.of(checkpoint, denoiser), config or GenerateConfig()
     with torch.inference_mode():
-        pixels = to_model_range(fit_image(image, height, width)).permute(2, 0, 1)[None].to(device)
-        image_latent = autoencoder.encode(pixels)[:, :, None]
-        shape = (1, image_latent.shape[1], config.frames or preset.frames, *image_latent.shape[-2:])
-        latents = sample(
-            denoiser or Denoiser.of(checkpoint.unet, preset),
-            encode_conditions(checkpoint.text_encoder, [prompt], image_latent),
-            encode_conditions(checkpoint.text_encoder, [negative_prompt], image_latent),
-            shape,
-            config.sampling(preset),
-            seeds=[config.seed],
-            callback=callback,
-        )
-        return autoencoder.decode_clip(latents)[0].clamp(-1, 1)
+        picture = animator.fit(image, config)
+        latents = animator.animate(picture, prompt, negative_prompt=negative_prompt, config=config, callback=callback)
+        return animator.autoencoder.decode_clip(latents)[0].clamp(-1, 1)
 
 
-def encode_conditions(text_encoder: TextEncoder, texts: list[str], image_latent: Tensor) -> Conditions:
-    """Encode one text for each clip, beside the given images' latents `b c 1 h w`."""
+def encode_conditions(
+    text_encoder: TextEncoder, texts: list[str], image_latent: Tensor, image: Tensor | None = None
+) -> Conditions:
+    """Encode one text for each clip, beside the given images' latents `b c 1 h w` and pixels `b 3 H W`."""
     tokens, pooled = text_encoder.encode(texts)
-    return Conditions(text=tokens, pooled_text=pooled, image_latent=image_latent)
+    return Conditions(text=tokens, pooled_text=pooled, image_latent=image_latent, image=image)
+
+
+def null_conditions(
+    autoencoder: Autoencoder | PatchAutoencoder, text_encoder: TextEncoder, texts: list[str], image: Tensor
+) -> Conditions:
+    """Conditions without an image: white pictures of the size of `image`, `b 3 H W`."""
+    white = torch.full_like(image, WHITE)
+    return encode_conditions(text_encoder, texts, autoencoder.encode(white)[:, :, None], white)
 
 
 def sample(
@@ -117,14 +189,20 @@ def sample(
     config: SamplingConfig,
     *,
     seeds: list[int],
+    null: Conditions | None = None,
     callback: Callback | None = None,
 ) -> Tensor:
-    """Sample latents `b c t h w` by DDIM; clip i depends on `seeds[i]` only, whatever else is in the batch."""
+    """Sample latents `b c t h w` by DDIM; clip i depends on `seeds[i]` only, whatever else is in the batch.
+
+    Args:
+        null: without text and without image, for dual guidance.
+    """
     schedule, device = denoiser.schedule, conditional.text.device
     sigmas = schedule.sigmas(config.steps, config.spacing)
     noise = per_clip_noise(shape, seeds, device)
+    denoise = guided(denoiser, conditional, unconditional, null, config, sigmas)
     return sample_ddim(
-        lambda y, sigma: denoiser.denoise(y, sigma, conditional, unconditional, config.guidance),
+        denoise,
         noise(-1) * sigmas[0].item(),
         sigmas,
         eta=config.eta,
@@ -132,6 +210,41 @@ def sample(
         scales=schedule.scale_at(sigmas),
         callback=callback,
     )
+
+
+def guided(
+    denoiser: Denoiser,
+    conditional: Conditions,
+    unconditional: Conditions | None,
+    null: Conditions | None,
+    config: SamplingConfig,
+    sigmas: Tensor,
+) -> Denoise:
+    """The clean estimate at a state and its sigma, under the guidance of the configuration.
+
+    Raises ValueError if a dual guidance lacks conditions.
+    """
+    guidance, conditional = config.guidance, denoiser.prepare(conditional)
+    unconditional = None if unconditional is None else denoiser.prepare(unconditional)
+    if isinstance(guidance, ClassifierFreeGuidance):
+        return lambda y, sigma: denoiser.denoise(y, sigma, conditional, unconditional, guidance)
+    if null is None or unconditional is None:
+        raise ValueError("dual guidance needs unconditional and null conditions: empty text with and without the image")
+    null = denoiser.prepare(null)
+    text_only = replace(
+        conditional,
+        image_latent=null.image_latent,
+        image_tokens=null.image_tokens,
+        image=null.image,
+        image_hint=null.image_hint,
+    )
+    branches = conditional, text_only if guidance.order == "text_first" else unconditional, null
+
+    def denoise(y: Tensor, sigma: Tensor) -> Tensor:
+        weights = guidance.at(progress_at(sigma, sigmas))
+        return denoiser.denoise_branches(y, sigma, branches, weights, together=config.together)
+
+    return denoise
 
 
 def per_clip_noise(shape: tuple[int, ...], seeds: list[int], device: torch.device) -> Callable[[int], Tensor]:

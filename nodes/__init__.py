@@ -5,9 +5,12 @@ from comfy_api.latest import ComfyExtension, io
 from .adapters import I2VLoadAdapter
 from .conditioning import I2VConditioning, I2VEncodeImage, I2VShareImageTokens
 from .decoding import I2VDecodeDualReference
+from .guidance import I2VDualGuidanceGuider, I2VDualGuidanceSampler, I2VWithoutImage
 from .host.folders import register_demo_folders
+from .image_retention import I2VApplyImageRetention
 from .loaders import I2VLoadCheckpoint
 from .sampling import I2VAnalyticNoise, I2VDDIMSampler, I2VGuidanceRescale, I2VSchedule
+from .stories import I2VContinueVideo, I2VJoinClips
 from .trip import I2VApplyTRIP, I2VImageNoisePrior
 from .video import I2VCombineVideo
 
@@ -23,12 +26,18 @@ class I2VExtension(ComfyExtension):
             I2VEncodeImage,
             I2VShareImageTokens,
             I2VConditioning,
+            I2VWithoutImage,
             I2VApplyTRIP,
             I2VImageNoisePrior,
+            I2VApplyImageRetention,
+            I2VDualGuidanceGuider,
+            I2VDualGuidanceSampler,
             I2VSchedule,
             I2VDDIMSampler,
             I2VAnalyticNoise,
             I2VGuidanceRescale,
             I2VDecodeDualReference,
+            I2VContinueVideo,
+            I2VJoinClips,
             I2VCombineVideo,
         ]

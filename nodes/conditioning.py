@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+import torch
 from comfy_api.latest import io
 from torch import Tensor
 
@@ -11,6 +12,7 @@ from .convert import empty_video_latent, fit_given_image, latent_size, share_ima
 from .host.companions import IMAGE_PROJECTION, image_encoder
 from .host.conditioning import with_given_image
 from .host.image_projection import HostImageProjection, encode_image_tokens
+from .host.image_retention import with_pixels
 from .host.vae import encode_image
 from .sockets import GivenImage, GivenImageSocket, ImageProjectionSocket
 
@@ -93,7 +95,9 @@ class I2VEncodeImage(io.ComfyNode):
         tokens, null_tokens = None, None
         if image_projection is not None:
             tokens, null_tokens = encode_image_tokens(clip_vision, image_projection, pixels)
-        return io.NodeOutput(GivenImage(encode_image(vae, pixels), tokens, null_tokens), pixels)
+        # Models that look at image tokens know "no image" by those.
+        white = encode_image(vae, torch.ones_like(pixels)) if tokens is None else None
+        return io.NodeOutput(GivenImage(encode_image(vae, pixels), tokens, null_tokens, pixels, white), pixels)
 
 
 class I2VConditioning(io.ComfyNode):
@@ -159,6 +163,7 @@ class I2VConditioning(io.ComfyNode):
         fps: float = 0.0,
         end_image: GivenImage | None = None,
     ) -> io.NodeOutput:
+        positive, negative = (with_pixels(each, i2v_image.pixels) for each in (positive, negative))
         latent, told = i2v_image.latent, fps or None
         end = None if end_image is None else end_image.latent
         if end is not None and end.shape != latent.shape:

@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..i2v_core.shapes import VideoShape
-from ..i2v_core.video.frames import FitMode, fit_image
+from ..i2v_core.video.frames import FitMode, fit_image, to_model_range
 
 
 def rows_to_clips(rows: Tensor, frames: int) -> Tensor:
@@ -19,6 +19,21 @@ def rows_to_clips(rows: Tensor, frames: int) -> Tensor:
 def clips_to_rows(clips: Tensor) -> Tensor:
     """Clips `b c t h w` to host latents `(b t) c h w`."""
     return rearrange(clips, "b c t h w -> (b t) c h w")
+
+
+def pictures_to_core(images: Tensor) -> Tensor:
+    """IMAGE `n h w 3` in [0, 1] to pictures `n 3 h w` in [-1, 1], float32."""
+    return rearrange(to_model_range(images.float()), "n h w c -> n c h w")
+
+
+def channels_first(images: Tensor) -> Tensor:
+    """IMAGE `t h w c` to `c t h w` in the same range."""
+    return rearrange(images, "t h w c -> c t h w")
+
+
+def frames_first(clip: Tensor) -> Tensor:
+    """`c t h w` to IMAGE `t h w c` in the same range."""
+    return rearrange(clip, "c t h w -> t h w c").contiguous()
 
 
 def fit_given_image(image: Tensor, height: int, width: int, mode: FitMode, downscale: int) -> Tensor:

@@ -56,6 +56,25 @@ def from_denoised(
     return (_beside(signal, y) * eps - _beside(noise, y) * scaled).to(denoised.dtype)
 
 
+def recount(
+    prediction: Prediction, output: Tensor, shift: Tensor | float, sigma: Tensor, scale: Tensor | float = 1.0
+) -> Tensor:
+    """Return the output that names the same clean clip counted from another origin.
+
+    A network that estimates differences to an origin answers for its own. Noise is the same from everywhere, x0 moves
+    with the origin, v by the share that x0 has in it.
+
+    Args:
+        shift: the output's origin minus the wanted one, broadcast against the output.
+    """
+    _check(prediction)
+    if prediction == "eps" or isinstance(shift, float):
+        return output
+    _, noise = _signal_and_noise(sigma, scale)
+    share = torch.ones_like(noise) if prediction == "x0" else -noise
+    return (_wide(output) + _beside(share * scale, output) * _wide(shift)).to(output.dtype)
+
+
 def add_noise(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     """Return z_t for training, variance preserving; dynamic rescale passes `s x0`, here and to `target`."""
     signal, level = _roots(alpha_bar)

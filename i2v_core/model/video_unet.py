@@ -5,11 +5,11 @@ models; `VideoUNetConfig` holds all that differs between them. Parameter names a
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -112,8 +112,8 @@ class Block(nn.ModuleList):
         return h
 
 
-class VideoUNet(nn.Module):
-    """Predict noise, velocity or the clean clip from a noised one.
+class VideoEncoder(nn.Module):
+    """The embeddings, input blocks and middle block: half a U-Net, or the side branch of one.
 
     Args:
         config: which member of the family.
@@ -135,7 +135,11 @@ class VideoUNet(nn.Module):
         self.config = config
         self.dtype = dtype or torch.float32
         self.gradient_checkpointing = False
-        layers = LayerFactory(config, operations, attention, {"device": device, "dtype": dtype})
+        self.skip_channels = self.build(LayerFactory(config, operations, attention, {"device": device, "dtype": dtype}))
+
+    def build(self, layers: "LayerFactory") -> tuple[int, ...]:
+        """Make the layers; return the channels of the skips."""
+        config = self.config
         width, features = config.model_channels, config.embedding_features
 
         self.time_embed = layers.mlp(width, features)
@@ -158,17 +162,86 @@ class VideoUNet(nn.Module):
                 skips.append(channels)
 
         self.middle_block = Block(layers.middle(channels))
+        return tuple(skips)
 
+    def encode(
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        text: Tensor,
+        *,
+        image_tokens: Tensor | None = None,
+        fps: Tensor | None = None,
+        pooled_text: Tensor | None = None,
+        residuals: Residuals | None = None,
+        after_block: AfterBlock | None = None,
+        hint: Tensor | None = None,
+    ) -> tuple[list[Tensor], Tensor, LayerInputs]:
+        """Run the first half; arguments as of `VideoUNet.forward`, besides what a side branch has.
+
+        Args:
+            hint: added to the first convolution's output in every frame, `b c h w`.
+
+        Returns:
+            The skips and the middle block's output, `(b t) c h w`, and what every layer could read.
+        """
+        frames = x.shape[2]
+        if image_tokens is not None and image_tokens.ndim == 4:
+            image_tokens = resample_image_tokens(image_tokens, frames)
+        inputs = LayerInputs(self._embed(timesteps, fps, pooled_text, x), text, image_tokens, frames)
+        added = residuals or Residuals()
+
+        h = rearrange(x, "b c t h w -> (b t) c h w")
+        skips = []
+        for i, block in enumerate(self.input_blocks):
+            h = self._run(block, h, inputs)
+            if i == 0 and hint is not None:
+                h = h + repeat(hint, "b c h w -> (b t) c h w", t=frames)
+            if i == 0 and self.config.init_attention:
+                h = self._run(self.init_attn, h, inputs)
+            h = _call_after(after_block, h, BlockAddress("input", i), frames)
+            skips.append(_add(h, added.skips[i] if i < len(added.skips) else None))
+
+        h = self._run(self.middle_block, h, inputs)
+        h = _add(_call_after(after_block, h, BlockAddress("middle", 0), frames), added.middle)
+        return skips, h, inputs
+
+    def _embed(self, timesteps: Tensor, fps: Tensor | None, pooled_text: Tensor | None, x: Tensor) -> Tensor:
+        width = self.config.model_channels
+        embedding = self.time_embed(sinusoidal_embedding(timesteps, width).to(x.dtype))
+        if self.config.fps_embedding:
+            if fps is None:
+                fps = torch.full_like(timesteps, self.config.default_fps)
+            embedding = embedding + self.fps_embedding(sinusoidal_embedding(fps, width).to(x.dtype))
+        if self.config.pooled_text_dim is not None:
+            if pooled_text is None:
+                raise ValueError("this model needs pooled_text, `b d`, besides the text tokens; got None")
+            embedding = embedding + self.label_emb(pooled_text)
+        return embedding
+
+    def _run(self, block: nn.Module, h: Tensor, inputs: LayerInputs) -> Tensor:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, h, inputs, use_reentrant=False)
+        return block(h, inputs)
+
+
+class VideoUNet(VideoEncoder):
+    """Predict noise, velocity or the clean clip from a noised one; built as its first half is."""
+
+    def build(self, layers: "LayerFactory") -> tuple[int, ...]:
+        config, skips = self.config, super().build(layers)
+        left, channels, width = list(skips), skips[-1], config.model_channels
         self.output_blocks = nn.ModuleList()
         for level, mult in reversed(list(enumerate(config.channel_mult))):
             for i in range(config.num_res_blocks + 1):
-                block = layers.level(level, channels + skips.pop(), mult * width)
+                block = layers.level(level, channels + left.pop(), mult * width)
                 channels = mult * width
                 if level and i == config.num_res_blocks:
                     block.append(layers.upsample(channels))
                 self.output_blocks.append(Block(block))
 
         self.out = layers.output(channels)
+        return skips
 
     def forward(
         self,
@@ -198,48 +271,16 @@ class VideoUNet(nn.Module):
         Returns:
             The prediction, `b c t h w`.
         """
-        frames = x.shape[2]
-        if image_tokens is not None and image_tokens.ndim == 4:
-            image_tokens = resample_image_tokens(image_tokens, frames)
-        inputs = LayerInputs(self._embed(timesteps, fps, pooled_text, x), text, image_tokens, frames)
-        added = residuals or Residuals()
-
-        h = rearrange(x, "b c t h w -> (b t) c h w")
-        skips = []
-        for i, block in enumerate(self.input_blocks):
-            h = self._run(block, h, inputs)
-            if i == 0 and self.config.init_attention:
-                h = self._run(self.init_attn, h, inputs)
-            h = _call_after(after_block, h, BlockAddress("input", i), frames)
-            skips.append(_add(h, added.skips[i] if i < len(added.skips) else None))
-
-        h = self._run(self.middle_block, h, inputs)
-        h = _add(_call_after(after_block, h, BlockAddress("middle", 0), frames), added.middle)
-
+        skips, h, inputs = self.encode(
+            x, timesteps, text, image_tokens=image_tokens, fps=fps, pooled_text=pooled_text, residuals=residuals,
+            after_block=after_block,
+        )  # fmt: skip
         for i, block in enumerate(self.output_blocks):
             h = torch.cat([h, skips.pop()], dim=1)
             height, width = (skips[-1] if skips else h).shape[-2:]
-            h = self._run(block, h, LayerInputs(inputs.embedding, text, image_tokens, frames, (height, width)))
-            h = _call_after(after_block, h, BlockAddress("output", i), frames)
-        return rearrange(self.out(h), "(b t) c h w -> b c t h w", t=frames)
-
-    def _embed(self, timesteps: Tensor, fps: Tensor | None, pooled_text: Tensor | None, x: Tensor) -> Tensor:
-        width = self.config.model_channels
-        embedding = self.time_embed(sinusoidal_embedding(timesteps, width).to(x.dtype))
-        if self.config.fps_embedding:
-            if fps is None:
-                fps = torch.full_like(timesteps, self.config.default_fps)
-            embedding = embedding + self.fps_embedding(sinusoidal_embedding(fps, width).to(x.dtype))
-        if self.config.pooled_text_dim is not None:
-            if pooled_text is None:
-                raise ValueError("this model needs pooled_text, `b d`, besides the text tokens; got None")
-            embedding = embedding + self.label_emb(pooled_text)
-        return embedding
-
-    def _run(self, block: nn.Module, h: Tensor, inputs: LayerInputs) -> Tensor:
-        if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, h, inputs, use_reentrant=False)
-        return block(h, inputs)
+            h = self._run(block, h, replace(inputs, size=(height, width)))
+            h = _call_after(after_block, h, BlockAddress("output", i), inputs.frames)
+        return rearrange(self.out(h), "(b t) c h w -> b c t h w", t=inputs.frames)
 
 
 def _add(h: Tensor, residual: Tensor | None) -> Tensor:

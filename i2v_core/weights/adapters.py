@@ -9,9 +9,10 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from ..build import build_image_projection, build_temporal_noise_fusion
+from ..build import build_image_projection, build_image_retention, build_temporal_noise_fusion
 from ..files import StrPath
 from ..model.image_projection import ImageProjectionConfig
+from ..model.image_retention import ImageRetentionConfig
 from ..model.temporal_noise_fusion import TemporalNoiseFusionConfig
 from .configs import decode_config
 from .contents import UNET, Part, Tensors, below, check_part
@@ -28,6 +29,7 @@ ADAPTERS: dict[str, Part] = {
             (TemporalNoiseFusionConfig,),
             build_temporal_noise_fusion,
         ),
+        Part("image_retention", "image_retention.", (ImageRetentionConfig,), build_image_retention),
     )
 }
 

@@ -49,7 +49,8 @@ def _decode(hint: Any, value: Any) -> Any:
         return decode_config(hint, value)
     if get_origin(hint) is tuple and isinstance(value, list):
         return tuple(value)
-    return float(value) if hint is float and type(value) is int else value
+    floats = float in (hint, *get_args(hint)) and int not in get_args(hint)  # `float` and `float | None`
+    return float(value) if floats and type(value) is int else value
 
 
 def _fits(hint: Any, value: Any) -> bool:

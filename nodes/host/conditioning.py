@@ -5,6 +5,8 @@ from typing import Any
 import node_helpers
 from torch import Tensor
 
+from ..sockets import GivenImage
+from .image_retention import with_pixels
 from .model import END_LATENT, FPS, FRAMES, IMAGE_LATENT, IMAGE_TOKENS
 
 
@@ -28,3 +30,9 @@ def with_given_image(
     values[END_LATENT] = end_latent
     known = {key: value for key, value in values.items() if value is not None}
     return node_helpers.conditioning_set_values(conditioning, known)
+
+
+def with_whole_image(conditioning: list[Any], image: GivenImage, frames: int, fps: float | None) -> list[Any]:
+    """Copy a CONDITIONING and add all that a given image brings; for "no image", that of `GivenImage.without`."""
+    seen = with_pixels(conditioning, image.pixels)
+    return with_given_image(seen, image.latent, image.image_tokens, frames, fps)

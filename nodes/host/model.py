@@ -71,8 +71,14 @@ class VideoModel(comfy.model_base.BaseModel):
         """As the host does, around the given image where the network estimates differences to it."""
         if not self.preset.image_residual or c_concat is None:
             return super()._apply_model(x, t, c_concat, *further, **named)
+        # Each guidance branch has its own: that of "no image" is another picture's.
         origin = c_concat.to(x)
         return super()._apply_model(x - origin, t, c_concat, *further, **named) + origin
+
+    def guidance_origin(self, conditions: list[dict[str, Any]]) -> Tensor | float:
+        """Where the network's latents begin under the processed conditions of a sampling, `(b t) c h w`, or zero."""
+        given = next((each["model_conds"].get("c_concat") for each in conditions), None)
+        return given.cond if self.preset.image_residual and given is not None else 0.0
 
     def concat_cond(self, **given: Any) -> Tensor | None:
         """The given image's latent in every frame, `(b t) c h w`, for models with channels for it."""

@@ -64,30 +64,61 @@ class HostVideoUNet(VideoUNet):
         control: Control | None = None,
         transformer_options: Mapping[str, Any] | None = None,
         *,
-        num_video_frames: int | None = None,
-        frame_tokens: Tensor | None = None,
-        clip_tokens: Tensor | None = None,
-        fps: float | None = None,
-        **_: Any,
+        retained: Residuals | None = None,
+        **conditions: Any,
     ) -> Tensor:
-        """`frame_tokens` and `clip_tokens` are `(n b t) k d`; the latter repeat within a clip."""
-        branches = len((transformer_options or {}).get("cond_or_uncond", (0,)))
-        frames = num_video_frames or len(x) // branches
-        tokens = None if clip_tokens is None else clip_tokens[::frames]
-        if frame_tokens is not None:
-            tokens = rearrange(frame_tokens, "(b t) k d -> b t k d", t=frames)
-        times = timesteps[::frames]
+        """`retained` is what image retention adds; the further conditions are those of `clip_inputs`."""
+        given = clip_inputs(x, timesteps, context, y, transformer_options, **conditions)
+        frames = given["x"].shape[2]
+        controlled = control_residuals(control, len(self.input_blocks), frames, x.dtype)
         prediction = super().forward(
-            rows_to_clips(x, frames),
-            times,
-            context[::frames],
-            image_tokens=tokens,
-            fps=None if fps is None else torch.full_like(times, fps),
-            pooled_text=None if y is None else y[::frames],
-            residuals=control_residuals(control, len(self.input_blocks), frames, x.dtype),
-            after_block=control_after_input(control),
+            **given, residuals=add_residuals(controlled, retained), after_block=control_after_input(control)
         )
         return clips_to_rows(prediction)
+
+
+def clip_inputs(
+    x: Tensor,
+    timesteps: Tensor,
+    context: Tensor,
+    y: Tensor | None,
+    options: Mapping[str, Any] | None,
+    *,
+    num_video_frames: int | None = None,
+    frame_tokens: Tensor | None = None,
+    clip_tokens: Tensor | None = None,
+    fps: float | None = None,
+    **_: Any,
+) -> dict[str, Any]:
+    """The host's rows `(n b t) ...` as arguments of `VideoUNet.forward`, one clip for each branch and video.
+
+    `frame_tokens` and `clip_tokens` are `(n b t) k d`; the latter repeat within a clip.
+    """
+    branches = len((options or {}).get("cond_or_uncond", (0,)))
+    frames = num_video_frames or len(x) // branches
+    tokens = None if clip_tokens is None else clip_tokens[::frames]
+    if frame_tokens is not None:
+        tokens = rearrange(frame_tokens, "(b t) k d -> b t k d", t=frames)
+    times = timesteps[::frames]
+    return {
+        "x": rows_to_clips(x, frames),
+        "timesteps": times,
+        "text": context[::frames],
+        "image_tokens": tokens,
+        "fps": None if fps is None else torch.full_like(times, fps),
+        "pooled_text": None if y is None else y[::frames],
+    }
+
+
+def add_residuals(one: Residuals | None, other: Residuals | None) -> Residuals | None:
+    """The sum of what two side networks add, of as many skips each."""
+    if one is None or other is None:
+        return one or other
+
+    def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
+        return b if a is None else a if b is None else a + b
+
+    return Residuals(tuple(map(add, one.skips, other.skips)), add(one.middle, other.middle))
 
 
 def control_residuals(control: Control | None, blocks: int, frames: int, dtype: torch.dtype) -> Residuals | None:

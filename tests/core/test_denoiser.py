@@ -1,15 +1,19 @@
 """The denoiser joins the parts without adding anything of its own."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
 
-from i2v_core.conditions import Conditions
+from i2v_core.conditions import Conditions, join_conditions
 from i2v_core.denoiser import Denoiser, first_and_last, with_image_latent
-from i2v_core.diffusion.guidance import ClassifierFreeGuidance
+from i2v_core.diffusion.guidance import ClassifierFreeGuidance, DualGuidance
 from i2v_core.diffusion.prediction import Prediction, add_noise, target
 from i2v_core.diffusion.schedule import Schedule, ScheduleConfig
+from i2v_core.model.image_retention import WHITE, ImageRetention, ImageRetentionConfig
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
+from tests.core.weights.small import seed
 
 CONFIG = VideoUNetConfig(
     in_channels=8, model_channels=32, channel_mult=(1,), num_res_blocks=1, attention_levels=(), head_dim=32,
@@ -114,3 +118,103 @@ def test_two_ends_of_different_sizes_or_one_frame_are_refused() -> None:
         first_and_last(first, torch.randn(1, 4, 1, 8, 4), 4)
     with pytest.raises(ValueError, match="at least 2 frames, got 1"):
         first_and_last(first, first, 1)
+@pytest.fixture(scope="module")
+def retaining() -> Denoiser:
+    """A small base that estimates differences to the given image, with a branch that has an effect."""
+    base = seed(VideoUNet(CONFIG))
+    branch = seed(ImageRetention.beside(base, ImageRetentionConfig(stem_channels=(4, 8))))
+    return Denoiser(base, Schedule(), "v", image_residual=True, image_retention=branch)
+
+
+def branch_conditions(number: int, clips: int = 2) -> Conditions:
+    generator = torch.Generator().manual_seed(number)
+    return Conditions(
+        text=torch.randn(clips, 5, 16, generator=generator),
+        image_latent=torch.randn(clips, 4, 1, 8, 8, generator=generator),
+        image=torch.rand(clips, 3, 16, 16, generator=generator) * 2 - 1,
+    )
+
+
+STATE, SIGMA = torch.randn(2, 4, 3, 8, 8, generator=torch.Generator().manual_seed(9)), torch.tensor(2.0)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
+@pytest.mark.parametrize(("text", "image"), [(1.0, 1.0), (3.0, 0.0), (3.0, 3.0), (4.0, 2.0)])
+def test_branches_with_origins_of_their_own_combine_as_their_clean_clips_do(
+    retaining: Denoiser, prediction: Prediction, text: float, image: float
+) -> None:
+    denoiser, branches = replace(retaining, prediction=prediction), [branch_conditions(i) for i in range(3)]
+    only = ClassifierFreeGuidance(1.0)
+    full, single, null = (denoiser.denoise(STATE, SIGMA, each, None, only) for each in branches)
+    guided = denoiser.denoise_branches(STATE, SIGMA, branches, DualGuidance(text, image).at(0))
+    expected = null + text * (single - null) + image * (full - single)
+    torch.testing.assert_close(guided, expected, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("rescale", [0.0, 0.7])
+def test_passes_together_and_in_turn_are_equal(retaining: Denoiser, rescale: float) -> None:
+    branches, weights = [branch_conditions(i) for i in range(3)], DualGuidance(4.0, 2.0, rescale=rescale).at(0)
+    in_turn = retaining.denoise_branches(STATE, SIGMA, branches, weights)
+    together = retaining.denoise_branches(STATE, SIGMA, branches, weights, together=True)
+    torch.testing.assert_close(together, in_turn, rtol=0, atol=1e-4)
+
+
+@torch.no_grad()
+def test_passes_that_do_not_fit_into_memory_together_run_in_turn(retaining: Denoiser) -> None:
+    class Tight(VideoUNet):
+        def forward(self, x: Tensor, *further: Tensor, **named: object) -> Tensor:  # type: ignore[override]
+            if len(x) > 2:
+                raise torch.OutOfMemoryError("no room for more than two clips")
+            return super().forward(x, *further, **named)  # type: ignore[arg-type]
+
+    tight = Tight(CONFIG)
+    tight.load_state_dict(retaining.network.state_dict())
+    branches, weights = [branch_conditions(i) for i in range(3)], DualGuidance(4.0, 2.0).at(0)
+    guided = replace(retaining, network=tight).denoise_branches(STATE, SIGMA, branches, weights, together=True)
+    torch.testing.assert_close(guided, retaining.denoise_branches(STATE, SIGMA, branches, weights))
+
+
+def test_conditions_of_other_shapes_are_not_joined() -> None:
+    one, other = branch_conditions(0), replace(branch_conditions(1), text=torch.zeros(2, 7, 16))
+    assert join_conditions([one, other]) is None
+    assert join_conditions([one, replace(one, image=None)]) is None
+    joined = join_conditions([one, branch_conditions(1, clips=1)])
+    assert joined is not None and joined.image is not None
+    assert len(joined.text) == 3 and torch.equal(joined.image[:2], one.image)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def test_a_hint_found_once_is_the_hint_of_every_step(retaining: Denoiser) -> None:
+    given = branch_conditions(0)
+    prepared = retaining.prepare(given)
+    assert prepared.image_hint is not None
+    assert retaining.prepare(prepared) is prepared
+    z, timesteps = torch.randn(2, 4, 3, 8, 8), torch.full((2,), 300)
+    assert torch.equal(retaining.predict(z, timesteps, given), retaining.predict(z, timesteps, prepared))
+
+
+@torch.no_grad()
+def test_a_white_image_is_another_image_and_no_image_is_an_error(retaining: Denoiser) -> None:
+    given = branch_conditions(0)
+    white = replace(given, image=torch.full_like(given.image, WHITE))  # type: ignore[arg-type]
+    z, timesteps = torch.randn(2, 4, 3, 8, 8), torch.full((2,), 300)
+    assert not torch.equal(retaining.predict(z, timesteps, given), retaining.predict(z, timesteps, white))
+    with pytest.raises(ValueError, match="image retention needs the given image's pixels"):
+        retaining.prepare(replace(given, image=None))
+
+
+def test_a_branch_of_another_base_is_refused() -> None:
+    other = VideoUNet(replace(CONFIG, model_channels=64))
+    branch = ImageRetention.beside(other, ImageRetentionConfig(stem_channels=(4, 8)))
+    with pytest.raises(ValueError, match="trained beside another base, whose model_channels is 64 and the model's 32"):
+        Denoiser(VideoUNet(CONFIG), Schedule(), "v", image_retention=branch)
+
+
+def test_branches_that_are_missing_or_of_another_size_are_named(retaining: Denoiser) -> None:
+    weights, full = DualGuidance(4.0, 2.0).at(0), branch_conditions(0)
+    with pytest.raises(ValueError, match=r"needs the branches \[0, 1, 2\], got \[True, False, True\]"):
+        retaining.denoise_branches(STATE, SIGMA, (full, None, full), weights)
+    with pytest.raises(ValueError, match="every branch needs conditions of the 2 clips, got 3"):
+        retaining.denoise_branches(STATE, SIGMA, (full, branch_conditions(1, clips=3), full), weights)

@@ -1,4 +1,4 @@
-"""The command line on real files: train, inspect, convert, animate, measure and evaluate, one after the other."""
+"""The command line on real files: train, inspect, convert, animate, story, measure and evaluate, one by one."""
 
 import json
 import re
@@ -122,3 +122,14 @@ def test_a_failure_is_one_sentence_on_stderr(call: Call, arguments: tuple[str, .
     assert err.startswith("error: ")
     assert "absent" in err
     assert len(err.splitlines()) == 1
+
+
+def test_story_writes_all_parts_and_tells_the_drift(call: Call, checkpoint: Path, folder: Path) -> None:
+    picture, video, parts = folder / "first.png", folder / "story.mp4", folder / "story.json"
+    Image.effect_noise((50, 40), 60).convert("RGB").save(picture)
+    parts.write_text(json.dumps(["pan left", {"prompt": "zoom in", "frames": 4}]))
+    code, out, err = call("story", parts, picture, video, "--checkpoint", checkpoint, "--color-match", "0.5")
+    assert (code, Path(out.strip())) == (0, video)
+    assert read_video(video).frames.shape == (3 + 3, 32, 32, 3)
+    assert "part 2/2, step 2/2" in err
+    assert "color drift at the end of each part" in err

@@ -1,0 +1,71 @@
+"""Image retention, DreamVideo's side branch, on a model."""
+
+from typing import Any
+
+from comfy_api.latest import io
+
+from .host.image_retention import apply_image_retention
+from .sockets import AdapterSocket, GivenAdapter
+
+
+class I2VApplyImageRetention(io.ComfyNode):
+    """Let a side branch keep the given image."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        start = io.Float.Input(
+            "start_percent",
+            default=0.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="From which share of the sampling on the branch runs; 0 is the first step.",
+        )
+        end = io.Float.Input(
+            "end_percent",
+            default=1.0,
+            min=0.0,
+            max=1.0,
+            step=0.01,
+            tooltip="Up to which share of the sampling the branch runs; 1 is the last step.",
+        )
+        for rarely_used in (start, end):
+            # Host 0.3.75 has no such argument, but passes the entry on.
+            rarely_used.extra_dict["advanced"] = True
+        return io.Schema(
+            node_id="I2VApplyImageRetention",
+            display_name="Apply Image Retention",
+            category="I2V Diffusion/model",
+            description="DreamVideo's image retention: a side branch sees the given image's pixels and keeps the video "
+            "close to them. Every condition of the sampler has an image of its own, from I2V Conditioning.",
+            inputs=[
+                io.Model.Input("model", tooltip="The model that the adapter was trained beside."),
+                AdapterSocket.Input("adapter", tooltip="An image retention adapter, from Load I2V Adapter."),
+                io.Float.Input(
+                    "strength",
+                    default=1.0,
+                    min=0.0,
+                    max=2.0,
+                    step=0.05,
+                    tooltip="Factor of what the branch adds. 1 as trained; 0 leaves the adapter out altogether.",
+                ),
+                start,
+                end,
+            ],
+            outputs=[io.Model.Output(display_name="model", tooltip="For any sampler or guider.")],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        model: Any,
+        adapter: GivenAdapter,
+        strength: float,
+        start_percent: float = 0.0,
+        end_percent: float = 1.0,
+    ) -> io.NodeOutput:
+        if start_percent > end_percent:
+            raise ValueError(f"start_percent must not be after end_percent, got {start_percent} and {end_percent}.")
+        if strength == 0:
+            return io.NodeOutput(model)
+        return io.NodeOutput(apply_image_retention(model, adapter, strength, start_percent, end_percent))

@@ -8,6 +8,7 @@ from torch import nn
 from .model.attention import AttentionFunction, scaled_dot_product_attention
 from .model.autoencoder import Autoencoder, AutoencoderConfig
 from .model.image_projection import ImageProjection, ImageProjectionConfig
+from .model.look_back import LookBack, LookBackConfig
 from .model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
 from .model.text_encoder import TextEncoder, TextEncoderConfig
 from .model.video_unet import VideoUNet, VideoUNetConfig
@@ -35,6 +36,18 @@ def build_image_projection(
 ) -> ImageProjection:
     """Build an image projection with new weights."""
     return ImageProjection(config, operations=operations, attention=attention, device=device, dtype=dtype)
+
+
+def build_look_back(
+    config: LookBackConfig,
+    *,
+    operations: Any = nn,
+    attention: AttentionFunction = scaled_dot_product_attention,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> LookBack:
+    """Build look-back modules with new weights; they have no attention."""
+    return LookBack(config, operations=operations, device=device, dtype=dtype)
 
 
 def build_autoencoder(

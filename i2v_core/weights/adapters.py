@@ -9,9 +9,10 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from ..build import build_image_projection
+from ..build import build_image_projection, build_look_back
 from ..files import StrPath
 from ..model.image_projection import ImageProjectionConfig
+from ..model.look_back import LookBackConfig
 from .configs import decode_config
 from .contents import UNET, Part, Tensors, below, check_part
 from .files import CheckpointError, read_tensors, write_tensors
@@ -19,7 +20,10 @@ from .files import CheckpointError, read_tensors, write_tensors
 FORMAT = "1"
 ADAPTERS: dict[str, Part] = {
     part.name: part
-    for part in (Part("image_projection", "image_projection.", (ImageProjectionConfig,), build_image_projection),)
+    for part in (
+        Part("image_projection", "image_projection.", (ImageProjectionConfig,), build_image_projection),
+        Part("look_back", "look_back.", (LookBackConfig,), build_look_back),
+    )
 }
 
 

@@ -68,6 +68,7 @@ class HostVideoUNet(VideoUNet):
         frame_tokens: Tensor | None = None,
         clip_tokens: Tensor | None = None,
         fps: float | None = None,
+        after_block: AfterBlock | None = None,
         **_: Any,
     ) -> Tensor:
         """`frame_tokens` and `clip_tokens` are `(n b t) k d`; the latter repeat within a clip."""
@@ -85,9 +86,16 @@ class HostVideoUNet(VideoUNet):
             fps=None if fps is None else torch.full_like(times, fps),
             pooled_text=None if y is None else y[::frames],
             residuals=control_residuals(control, len(self.input_blocks), frames, x.dtype),
-            after_block=control_after_input(control),
+            after_block=in_turn(after_block, control_after_input(control)),
         )
         return clips_to_rows(prediction)
+
+
+def in_turn(first: AfterBlock | None, second: AfterBlock | None) -> AfterBlock | None:
+    """Both updates of a block's output, one after the other."""
+    if first is None or second is None:
+        return first or second
+    return lambda h, address: second(first(h, address), address)
 
 
 def control_residuals(control: Control | None, blocks: int, frames: int, dtype: torch.dtype) -> Residuals | None:

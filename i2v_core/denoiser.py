@@ -7,11 +7,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from .conditions import Conditions
+from .conditions import Conditions, join_conditions
 from .diffusion.guidance import ClassifierFreeGuidance
+from .diffusion.initialization import Initialization, first_estimate, first_input, first_state
 from .diffusion.prediction import Prediction, network_input, to_denoised
 from .diffusion.schedule import Schedule
-from .model.video_unet import VideoUNet
+from .model.look_back import LookBack, LookBackState, check_sites, find_sites
+from .model.video_unet import AfterBlock, VideoUNet
 from .presets import Preset
 from .weights.adapters import Adapter, replace_weights
 
@@ -23,12 +25,22 @@ class Denoiser:
     With `image_residual` the network's clean clip is the difference to the given image's latent, in which a still clip
     is zero. In terms of noise this is the shortcut path of TRIP (arXiv:2403.17005, section 3.2): the reference noise
     of the image, and the network's residual beside it.
+
+    With `look_back` the clip begins with the given image, in the way that `initialization` says.
     """
 
     network: VideoUNet
     schedule: Schedule
     prediction: Prediction
     image_residual: bool = False
+    look_back: LookBack | None = None
+    initialization: Initialization = "hybrid"
+
+    def __post_init__(self) -> None:
+        if self.look_back is not None:
+            config = self.network.config
+            blocks = find_sites("block", config.model_channels, config.channel_mult, config.num_res_blocks)
+            check_sites(self.look_back.config, blocks)
 
     @classmethod
     def of(cls, network: VideoUNet, preset: Preset) -> "Denoiser":
@@ -57,13 +69,22 @@ class Denoiser:
             raise ValueError("this model animates a given image: conditions.image_latent is needed, got None")
         return conditions.image_latent
 
-    def predict(self, z: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
+    def given(self, conditions: Conditions) -> Tensor:
+        """The given image's latent `b c 1 h w`, with which a look-back clip begins."""
+        if conditions.image_latent is None:
+            raise ValueError("look-back begins with a given image: conditions.image_latent is needed, got None")
+        return conditions.image_latent[:, :, :1]
+
+    def predict(
+        self, z: Tensor, timesteps: Tensor, conditions: Conditions, *, carried: LookBackState | None = None
+    ) -> Tensor:
         """Run the network on noised latents.
 
         Args:
             z: variance-preserving latents, `b c t h w`.
             timesteps: in [0, 1000), `b`.
             conditions: of the same `b` clips.
+            carried: what look-back carries along a video in pieces, updated; None for a video at once.
 
         Returns:
             The raw prediction, `b c t h w`.
@@ -73,12 +94,13 @@ class Denoiser:
                 other way round.
         """
         return self.network(
-            with_image_latent(z, conditions.image_latent, self.network.config.in_channels),
+            with_image_latent(z, self._on_channels(z, conditions), self.network.config.in_channels),
             timesteps,
             conditions.text,
             image_tokens=conditions.image_tokens,
             fps=conditions.fps,
             pooled_text=conditions.pooled_text,
+            after_block=self._after_block(carried),
         )
 
     def denoise(
@@ -88,20 +110,65 @@ class Denoiser:
         conditional: Conditions,
         unconditional: Conditions | None,
         guidance: ClassifierFreeGuidance,
+        *,
+        carried: LookBackState | None = None,
     ) -> Tensor:
-        """Estimate the clean latents at state `y = x0 + sigma n`, guided on the raw prediction; `b c t h w`."""
+        """Estimate the clean latents at state `y = x0 + sigma n`, guided on the raw prediction; `b c t h w`.
+
+        `carried` is what look-back carries at this sigma along a video in pieces, of which y is the next one.
+        """
         scale, origin = self.schedule.scale_at(sigma), self.origin(conditional)
+        begins = self.look_back is not None and (carried is None or not carried.begun)
         y = y - origin
         z = network_input(y, sigma, scale)
+        if begins:
+            z = first_input(self.initialization, z, self.given(conditional) - origin)
         timesteps = self.schedule.timestep(sigma).to(z.device).expand(len(z))
-        guided = self.predict(z, timesteps, conditional)
-        if guidance.needs_unconditional:
-            if unconditional is None:
-                raise ValueError(
-                    f"guidance of scale {guidance.scale} needs unconditional conditions, got None: pass them or scale 1"
-                )
-            guided = guidance.combine(guided, self.predict(z, timesteps, unconditional))
-        return to_denoised(self.prediction, guided, y, sigma, scale) + origin
+        if not guidance.needs_unconditional:
+            guided = self.predict(z, timesteps, conditional, carried=carried)
+        elif unconditional is None:
+            raise ValueError(
+                f"guidance of scale {guidance.scale} needs unconditional conditions, got None: pass them or scale 1"
+            )
+        else:
+            guided = guidance.combine(*self._both(z, timesteps, conditional, unconditional, carried))
+        denoised = to_denoised(self.prediction, guided, y, sigma, scale) + origin
+        return first_estimate(self.initialization, denoised, self.given(conditional)) if begins else denoised
+
+    def start(self, y: Tensor, sigmas: Tensor, conditional: Conditions) -> Tensor:
+        """Where sampling a look-back clip begins: noise `b c t h w` at the first sigma, with its frame 0 prepared."""
+
+        def denoise_first(state: Tensor, sigma: Tensor) -> Tensor:
+            return self.denoise(state, sigma, conditional, None, ClassifierFreeGuidance(1.0))
+
+        return first_state(self.initialization, y, self.given(conditional), sigmas, denoise_first)
+
+    def _both(
+        self,
+        z: Tensor,
+        timesteps: Tensor,
+        conditional: Conditions,
+        unconditional: Conditions,
+        carried: LookBackState | None,
+    ) -> tuple[Tensor, Tensor]:
+        """Predictions under both conditions; in one run for look-back, whose loop over frames is then walked once."""
+        if self.look_back is None:
+            return self.predict(z, timesteps, conditional), self.predict(z, timesteps, unconditional)
+        joined = join_conditions(conditional, unconditional)
+        both = self.predict(torch.cat([z, z]), torch.cat([timesteps, timesteps]), joined, carried=carried)
+        first, second = both.chunk(2)
+        return first, second
+
+    def _after_block(self, carried: LookBackState | None) -> AfterBlock | None:
+        if self.look_back is None:
+            return None
+        return self.look_back.after_block(carried, keep_first=self.initialization == "inversion")
+
+    def _on_channels(self, z: Tensor, conditions: Conditions) -> Tensor | None:
+        """The image latent for the network's channels; look-back needs it also where the network takes none."""
+        if self.look_back is not None and self.network.config.in_channels == z.shape[1]:
+            return None
+        return conditions.image_latent
 
 
 def with_image_latent(z: Tensor, image_latent: Tensor | None, in_channels: int) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from .conditions import Conditions
 from .denoiser import Denoiser
 from .diffusion.guidance import ClassifierFreeGuidance
+from .diffusion.initialization import pin_first
 from .diffusion.samplers import Callback, sample_ddim
 from .diffusion.schedule import Spacing
 from .model.text_encoder import TextEncoder
@@ -123,15 +124,19 @@ def sample(
     schedule, device = denoiser.schedule, conditional.text.device
     sigmas = schedule.sigmas(config.steps, config.spacing)
     noise = per_clip_noise(shape, seeds, device)
-    return sample_ddim(
+    start = noise(-1) * sigmas[0].item()
+    if denoiser.look_back is not None:
+        start = denoiser.start(start, sigmas, conditional)
+    latents = sample_ddim(
         lambda y, sigma: denoiser.denoise(y, sigma, conditional, unconditional, config.guidance),
-        noise(-1) * sigmas[0].item(),
+        start,
         sigmas,
         eta=config.eta,
         noise=noise,
         scales=schedule.scale_at(sigmas),
         callback=callback,
     )
+    return latents if denoiser.look_back is None else pin_first(latents, denoiser.given(conditional))
 
 
 def per_clip_noise(shape: tuple[int, ...], seeds: list[int], device: torch.device) -> Callable[[int], Tensor]:

@@ -15,13 +15,16 @@ from ..weights.adapters import ADAPTERS
 from ..weights.configs import decode_config
 from .adapter import AdapterRecipe, AdapterTask, Method
 from .clips import ClipSource
+from .look_back import LOOK_BACK
 from .loop import Trainer
 from .moving_crops import MovingCrops
 from .recipe import data_fingerprint
 
 logger = logging.getLogger("i2v_core.training")
 
-METHODS: dict[str, Method] = {}
+METHODS: dict[str, Method] = {
+    "look_back": LOOK_BACK,
+}
 
 
 def run_adapter_recipe(recipe: AdapterRecipe, on_step: Callable[[int, float], None] | None = None) -> Path:

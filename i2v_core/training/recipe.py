@@ -17,7 +17,7 @@ from ..model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig, 
 from ..model.text_encoder import TextEncoder, TextEncoderConfig, initialize_text_encoder
 from ..model.video_unet import VideoUNet, VideoUNetConfig, initialize_video_unet
 from ..presets import PRESETS, Preset
-from ..weights import Checkpoint, save_checkpoint
+from ..weights import Checkpoint, load_checkpoint, save_checkpoint
 from ..weights.configs import decode_config
 from .clips import ClipSource
 from .loop import TrainConfig, Trainer
@@ -35,7 +35,11 @@ FIT_OFFSET = 10_000_000  # pictures for the fit, clips for training and clips fo
 
 @dataclass(frozen=True)
 class Recipe:
-    """Data, networks and the two trainings: first the autoencoder's cleaning network, then the video model."""
+    """Data, networks and the two trainings: first the autoencoder's cleaning network, then the video model.
+
+    `base` is the path of a checkpoint of ours to begin with: its autoencoder stays as it is, and its text encoder and
+    what the U-Nets have in common are trained on. Without one everything is trained from nothing.
+    """
 
     train: TrainConfig
     refine: TrainConfig
@@ -44,6 +48,7 @@ class Recipe:
     autoencoder: PatchAutoencoderConfig = field(default_factory=PatchAutoencoderConfig)
     text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     preset: Preset = field(default_factory=lambda: PRESETS["demo"])
+    base: str | None = None
 
 
 def read_recipe(path: StrPath) -> Recipe:
@@ -64,7 +69,8 @@ def run_recipe(recipe: Recipe, on_step: OnStep | None = None) -> Path:
     data = MovingCrops(recipe.data)
     folder = Path(recipe.train.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    autoencoder = fitted_autoencoder(recipe, data, folder / "patches.safetensors").to(recipe.train.device)
+    base = None if recipe.base is None else load_checkpoint(recipe.base)
+    autoencoder = trained_autoencoder(recipe, data, folder, base, on_step).to(recipe.train.device)
     text_encoder, unet = new_networks(recipe)
     fingerprint = {"i2v.dataset_fingerprint": data_fingerprint(recipe.data)}
 
@@ -80,21 +86,42 @@ def run_recipe(recipe: Recipe, on_step: OnStep | None = None) -> Path:
         )
         save_checkpoint(path, checkpoint, metadata=metadata | fingerprint, dtype=torch.float16)
 
-    refine = RefineTask(nn.ModuleDict({"refine": autoencoder.refine}), autoencoder, data, save_modules)
-    refiner = Trainer(refine, recipe.refine)
-    refiner.resume()
-    autoencoder.refine.load_state_dict(_weights(refiner.run(_report(on_step, "autoencoder", recipe.refine)), "refine."))
-    autoencoder.requires_grad_(False)
-
     task = VideoTask(unet, text_encoder, ClipSource(data, autoencoder), recipe.preset, write)
     trainer = Trainer(task, recipe.train)
     if trainer.resume():
         logger.info("going on from step %d", trainer.step)
+    elif base is not None:
+        begin_with(base, text_encoder, unet)
+        trainer.restart_average()
     else:
         share = pretrain_text_encoder(text_encoder, seed=recipe.train.seed)
         logger.info("the text encoder names the motion of %.0f %% of the captions", 100 * share)
         trainer.restart_average()
     return trainer.run(_report(on_step, "video", recipe.train))
+
+
+def trained_autoencoder(
+    recipe: Recipe, data: MovingCrops, folder: Path, base: Checkpoint | None, on_step: OnStep | None
+) -> PatchAutoencoder:
+    """The base's autoencoder, or one fitted and refined here; frozen."""
+    if base is not None:
+        if not isinstance(base.autoencoder, PatchAutoencoder) or base.text_encoder is None:
+            raise ValueError("a base needs an autoencoder and a text encoder of this project, as the demo's")
+        return base.autoencoder.requires_grad_(False)
+    autoencoder = fitted_autoencoder(recipe, data, folder / "patches.safetensors").to(recipe.refine.device)
+    refine = RefineTask(nn.ModuleDict({"refine": autoencoder.refine}), autoencoder, data, save_modules)
+    refiner = Trainer(refine, recipe.refine)
+    refiner.resume()
+    autoencoder.refine.load_state_dict(_weights(refiner.run(_report(on_step, "autoencoder", recipe.refine)), "refine."))
+    return autoencoder.requires_grad_(False)
+
+
+def begin_with(base: Checkpoint, text_encoder: TextEncoder, unet: VideoUNet) -> None:
+    """Copy the base's text encoder, and of its U-Net what both have."""
+    assert base.text_encoder is not None
+    text_encoder.load_state_dict(base.text_encoder.state_dict())
+    own = unet.state_dict()
+    unet.load_state_dict({name: tensor for name, tensor in base.unet.state_dict().items() if name in own}, strict=False)
 
 
 def new_networks(recipe: Recipe) -> tuple[TextEncoder, VideoUNet]:

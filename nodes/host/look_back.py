@@ -83,8 +83,8 @@ class Run:
 
     frames: int
     part: slice
-    first: Tensor | None = None
-    noise: Tensor | None = None
+    first: Tensor
+    noise: Tensor
     carried: CarriedStates | None = None
     inverting: bool = False
 
@@ -129,7 +129,9 @@ class HostLookBack:
             )
         guider = executor.class_obj
         frames = _clip_frames(guider.conds, len(noise))
-        guider.model_options.setdefault("transformer_options", {})[KIND] = Run(frames, slice(0, frames))
+        first = guider.model_patcher.model.process_latent_in(self.latent)
+        run = Run(frames, slice(0, frames), first, noise[::frames])
+        guider.model_options.setdefault("transformer_options", {})[KIND] = run
         return _with_first(executor(noise, latent_image, *further, **named), self.latent, frames)
 
     def around_loading(self, executor: Any, model: Any, noise_shape: Any, *further: Any, **named: Any) -> Any:
@@ -155,8 +157,7 @@ class HostLookBack:
         run = _run(extra_args["model_options"])
         if run is None:
             raise ValueError("This sampler goes past the host's guiders, without which look-back cannot hold frame 0.")
-        run.first = guider.inner_model.process_latent_in(self.latent).to(noise)
-        run.noise = noise[:: run.frames]
+        run.first, run.noise = run.first.to(noise), run.noise.to(noise)
         if denoise_mask is not None:
             # Frame 0 is held here; another hand on it would undo an inversion.
             denoise_mask = _with_first(denoise_mask, torch.ones_like(denoise_mask[:1]), run.frames)
@@ -183,7 +184,7 @@ class HostLookBack:
     ) -> Tensor:
         """Show the network the given image in frame 0, and take it as the estimate there."""
         run = _run(model_options)
-        if run is None or run.first is None:
+        if run is None:
             return executor(x, timestep, model_options, *further, **named)
         if run.carried is not None:
             run.carried.next_call(float(timestep[0]))

@@ -41,12 +41,22 @@ def stable_diffusion(version: str = "SD15", **changes: Any) -> Any:
         config.unet_config["num_head_channels"] = 32  # 64 in the real one
     config.set_inference_dtype(torch.float32, None)
     model = config.get_model({}, "")
-    weights = model.diffusion_model.state_dict()
-    draw = torch.Generator().manual_seed(0)
-    seeded = {key: torch.randn(value.shape, generator=draw) * 0.05 for key, value in weights.items()}
-    model.load_model_weights(dict(seeded))
+    model.load_model_weights(seeded_weights(model.diffusion_model))
     cpu = torch.device("cpu")
     return comfy.model_patcher.ModelPatcher(model, load_device=cpu, offload_device=cpu)
+
+
+def seeded_weights(network: torch.nn.Module, seed: int = 0) -> dict[str, torch.Tensor]:
+    """Weights that keep the size of what passes through; the host's layers begin with none."""
+    draw = torch.Generator().manual_seed(seed)
+
+    def weight(key: str, shape: torch.Size) -> torch.Tensor:
+        drawn = torch.randn(shape, generator=draw)
+        if len(shape) == 1:
+            return drawn * 0.05 + float(key.endswith("weight"))
+        return drawn / shape[1:].numel() ** 0.5
+
+    return {key: weight(key, value.shape) for key, value in network.state_dict().items()}
 
 
 def conditioning(*seeds: int) -> list[Any]:

@@ -13,9 +13,10 @@ from torch import nn
 
 from ..build import build_text_encoder, build_unet
 from ..files import StrPath, atomic_path
+from ..model.attention import TemporalTransformer
 from ..model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig, fit_patches
 from ..model.text_encoder import TextEncoder, TextEncoderConfig, initialize_text_encoder
-from ..model.video_unet import VideoUNet, VideoUNetConfig, initialize_video_unet
+from ..model.video_unet import Block, VideoUNet, VideoUNetConfig, initialize_video_unet
 from ..presets import PRESETS, Preset
 from ..weights import Checkpoint, load_checkpoint, save_checkpoint
 from ..weights.configs import decode_config
@@ -117,11 +118,23 @@ def trained_autoencoder(
 
 
 def begin_with(base: Checkpoint, text_encoder: TextEncoder, unet: VideoUNet) -> None:
-    """Copy the base's text encoder, and of its U-Net what both have."""
+    """Copy the base's text encoder, and its U-Net but for temporal layers that the new one has not."""
     assert base.text_encoder is not None
     text_encoder.load_state_dict(base.text_encoder.state_dict())
     own = unet.state_dict()
-    unet.load_state_dict({name: tensor for name, tensor in base.unet.state_dict().items() if name in own}, strict=False)
+    renamed = _without_temporal(base.unet) if not unet.config.temporal_attention else base.unet.state_dict()
+    unet.load_state_dict({name: tensor for name, tensor in renamed.items() if name in own}, strict=False)
+
+
+def _without_temporal(unet: VideoUNet) -> dict[str, torch.Tensor]:
+    """The weights as an image model names them, in whose blocks layers behind temporal ones move up."""
+    weights = {name: tensor for name, tensor in unet.state_dict().items() if "_block" not in name}
+    for path, block in unet.named_modules():
+        if isinstance(block, Block):
+            layers = [layer for layer in block if not isinstance(layer, TemporalTransformer)]
+            for index, layer in enumerate(layers):
+                weights |= {f"{path}.{index}.{name}": tensor for name, tensor in layer.state_dict().items()}
+    return weights
 
 
 def new_networks(recipe: Recipe) -> tuple[TextEncoder, VideoUNet]:

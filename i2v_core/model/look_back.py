@@ -207,7 +207,7 @@ class LookBackSite(nn.Module):
                 shares = self._shares(updated[-1])
             arrived, *pending = [left + share for left, share in zip(pending, shares[:-1], strict=True)] + [shares[-1]]
             updated.append(frame + arrived)
-        return torch.stack(updated, dim=2), (updated[-1], *pending)
+        return rearrange(torch.stack(updated, dim=1), "b t c h w -> b c t h w"), (updated[-1], *pending)
 
     def _shares(self, frame: Tensor) -> tuple[Tensor, ...]:
         """What an updated frame `b c h w` adds to each of the next `depth - 1`."""

@@ -266,7 +266,9 @@ def layers_after_blocks(unet: Any, network: LookBack, after_block: AfterBlock, f
     """Lengthen the blocks of the host's U-Net, which sees rows `(b t) c h w`, by look-back, and shorten them again."""
 
     def update(h: Tensor, address: BlockAddress) -> Tensor:
-        return clips_to_rows(after_block(rows_to_clips(h, frames), address))
+        updated = clips_to_rows(after_block(rows_to_clips(h, frames), address))
+        # In the block's own layout: the layers behind choose their kernels by it, and with them how they round.
+        return torch.empty_like(h).copy_(updated)
 
     parts = {"input": unet.input_blocks, "middle": [unet.middle_block], "output": unet.output_blocks}
     lengthened: list[Any] = []

@@ -32,7 +32,7 @@ def animate(arguments: argparse.Namespace) -> None:
     adapters = [load_adapter(path, device=arguments.device) for path in arguments.adapter]
     config = generate.GenerateConfig(
         frames=arguments.frames, height=arguments.height, width=arguments.width, steps=arguments.steps,
-        guidance=arguments.guidance, seed=arguments.seed,
+        guidance=arguments.guidance, seed=arguments.seed, frames_at_once=arguments.frames_at_once,
     )  # fmt: skip
     clip = generate.animate(
         checkpoint, picture, arguments.prompt, negative_prompt=arguments.negative, config=config,
@@ -140,6 +140,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--negative", default="", help="what guidance leads away from")
     for name in ("frames", "height", "width", "steps"):
         sub.add_argument(f"--{name}", type=int, help="default: what the checkpoint was trained on")
+    sub.add_argument("--frames-at-once", type=int, help="long videos in pieces of so many frames; needs look-back")
     sub.add_argument("--guidance", type=float)
     sub.add_argument("--seed", type=int, default=0)
     sub.add_argument("--fps", type=float, default=8)

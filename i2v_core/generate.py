@@ -1,6 +1,6 @@
 """One generation, from a picture and a prompt to pixels, without a host."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -30,7 +30,10 @@ class SamplingConfig:
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    """What a user may set; None takes what the checkpoint's preset says."""
+    """What a user may set; None takes what the checkpoint's preset says.
+
+    `frames_at_once` makes the video in pieces of so many frames, which needs look-back; None makes it at once.
+    """
 
     frames: int | None = None
     height: int | None = None
@@ -39,6 +42,7 @@ class GenerateConfig:
     guidance: float | None = None
     eta: float | None = None
     seed: int = 0
+    frames_at_once: int | None = None
 
     def sampling(self, preset: Preset) -> SamplingConfig:
         """The preset's sampling with what was set here in its place."""
@@ -92,16 +96,33 @@ def animate(
         pixels = to_model_range(fit_image(image, height, width)).permute(2, 0, 1)[None].to(device)
         image_latent = autoencoder.encode(pixels)[:, :, None]
         shape = (1, image_latent.shape[1], config.frames or preset.frames, *image_latent.shape[-2:])
-        latents = sample(
-            denoiser or Denoiser.of(checkpoint.unet, preset),
-            encode_conditions(checkpoint.text_encoder, [prompt], image_latent),
-            encode_conditions(checkpoint.text_encoder, [negative_prompt], image_latent),
-            shape,
-            config.sampling(preset),
-            seeds=[config.seed],
-            callback=callback,
+        conditional = encode_conditions(checkpoint.text_encoder, [prompt], image_latent)
+        unconditional = encode_conditions(checkpoint.text_encoder, [negative_prompt], image_latent)
+        denoiser = denoiser or Denoiser.of(checkpoint.unet, preset)
+        pieces = _pieces(denoiser, conditional, unconditional, shape, config, preset, callback)
+        return torch.cat([autoencoder.decode_clip(latents)[0].clamp(-1, 1) for latents in pieces], dim=1)
+
+
+def _pieces(
+    denoiser: Denoiser,
+    conditional: Conditions,
+    unconditional: Conditions,
+    shape: tuple[int, ...],
+    config: GenerateConfig,
+    preset: Preset,
+    callback: Callback | None,
+) -> Iterator[Tensor]:
+    """Latents of the video piece after piece, or all of them at once."""
+    from .streaming import sample_pieces  # that file needs this one
+
+    sampling, seeds = config.sampling(preset), [config.seed]
+    if config.frames_at_once is None:
+        yield sample(denoiser, conditional, unconditional, shape, sampling, seeds=seeds, callback=callback)
+    else:
+        noise = per_clip_noise(shape, seeds, torch.device("cpu"))(-1)
+        yield from sample_pieces(
+            denoiser, conditional, unconditional, noise, sampling, frames=config.frames_at_once, callback=callback
         )
-        return autoencoder.decode_clip(latents)[0].clamp(-1, 1)
 
 
 def encode_conditions(text_encoder: TextEncoder, texts: list[str], image_latent: Tensor) -> Conditions:

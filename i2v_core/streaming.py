@@ -8,7 +8,7 @@ from torch import Tensor
 from .conditions import Conditions
 from .denoiser import Denoiser
 from .diffusion.initialization import pin_first
-from .diffusion.samplers import sample_ddim
+from .diffusion.samplers import Callback, sample_ddim
 from .generate import SamplingConfig
 from .model.look_back import LookBackState
 
@@ -22,6 +22,7 @@ def sample_pieces(
     *,
     frames: int,
     states: list[LookBackState] | None = None,
+    callback: Callback | None = None,
 ) -> Iterator[Tensor]:
     """Sample a video piece after piece; each takes up what look-back carried out of the one before, step by step.
 
@@ -33,6 +34,7 @@ def sample_pieces(
         noise: standard normal for every frame of the video, `b c t h w`, on any device.
         frames: of a piece; the last one may be shorter.
         states: what is carried, one for each step; None keeps it in host memory.
+        callback: gets (step, steps, clean estimate) after every step of every piece.
 
     Yields:
         Latents `b c t h w` of the next frames, on the conditions' device.
@@ -53,7 +55,7 @@ def sample_pieces(
             return denoiser.denoise(y, sigma, conditional, unconditional, config.guidance, carried=next(carried))
 
         with torch.no_grad():
-            latents = sample_ddim(denoise, start, sigmas, scales=denoiser.schedule.scale_at(sigmas))
+            latents = sample_ddim(denoise, start, sigmas, scales=denoiser.schedule.scale_at(sigmas), callback=callback)
         yield pin_first(latents, denoiser.given(conditional)) if index == 0 else latents
 
 

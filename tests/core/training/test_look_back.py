@@ -65,6 +65,10 @@ def test_training_writes_an_adapter_that_animates_from_the_given_picture(recipe:
     picture = torch.linspace(0, 1, 32 * 32 * 3).reshape(32, 32, 3)
     made = animate(checkpoint, picture, "pan left", config=GenerateConfig(frames=5), denoiser=denoiser)
     assert made.shape == (3, 5, 32, 32)
+    pieces = animate(
+        checkpoint, picture, "pan left", config=GenerateConfig(frames=5, frames_at_once=2), denoiser=denoiser
+    )
+    torch.testing.assert_close(pieces, made, rtol=0, atol=1e-3)
     with pytest.raises(ValueError, match="two adapters of kind look_back"):
         Denoiser.adapted(checkpoint.unet, checkpoint.preset, [adapter, adapter])
 

@@ -54,19 +54,24 @@ def _check_model(model: Any, adapter: GivenAdapter, frames_at_once: int) -> None
         )
     if model.get_wrappers(WrappersMP.DIFFUSION_MODEL, KIND):
         raise ValueError("This model already has look-back: apply one adapter, to the model from the loader.")
-    if isinstance(unet, VideoUNet) and frames_at_once:
-        config = unet.config
-        if config.temporal_convolution or config.temporal_attention or config.init_attention:
-            raise ValueError(
-                "This model's temporal layers see all frames at once, so it cannot make a video in pieces: set "
-                "frames_at_once to 0, or take an image model such as Stable Diffusion 1.5."
-            )
+    if frames_at_once and _is_temporal(unet):
+        raise ValueError(
+            "This model's temporal layers see all frames at once, so it cannot make a video in pieces: set "
+            "frames_at_once to 0, or take an image model such as Stable Diffusion 1.5."
+        )
     shape = model.model.model_config.unet_config
     available = find_sites("block", shape["model_channels"], shape["channel_mult"], shape["num_res_blocks"])
     try:
         check_sites(adapter.contents.config, available)
     except ValueError as error:
         raise ValueError(f"Cannot use '{adapter.name}' here: {error}") from error
+
+
+def _is_temporal(unet: Any) -> bool:
+    if isinstance(unet, VideoUNet):
+        config = unet.config
+        return config.temporal_convolution or config.temporal_attention or config.init_attention
+    return unet.use_temporal_resblocks  # the host's Stable Video Diffusion
 
 
 @dataclass
@@ -134,11 +139,14 @@ class HostLookBack:
         guider.model_options.setdefault("transformer_options", {})[KIND] = run
         return _with_first(executor(noise, latent_image, *further, **named), self.latent, frames)
 
-    def around_loading(self, executor: Any, model: Any, noise_shape: Any, *further: Any, **named: Any) -> Any:
+    def around_loading(
+        self, executor: Any, model: Any, noise_shape: Any, conds: Any, *further: Any, **named: Any
+    ) -> Any:
         """Ask for the memory of one piece only."""
         if self.frames_at_once:
-            noise_shape = [min(self.frames_at_once, noise_shape[0]), *noise_shape[1:]]
-        return executor(model, noise_shape, *further, **named)
+            frames = _clip_frames(conds, noise_shape[0])
+            noise_shape = [noise_shape[0] // frames * min(self.frames_at_once, frames), *noise_shape[1:]]
+        return executor(model, noise_shape, conds, *further, **named)
 
     def around_sampler(
         self,

@@ -138,7 +138,10 @@ def read_picture(path: str) -> Tensor:
 
 def generation(arguments: argparse.Namespace) -> GenerateConfig:
     """What the options of `add_generation` say."""
-    names = ("frames", "height", "width", "steps", "guidance", "seed", "text_scale", "image_scale", "guidance_order")
+    names = (
+        "frames", "height", "width", "steps", "guidance", "seed", "text_scale", "image_scale", "guidance_order",
+        "frames_at_once",
+    )  # fmt: skip
     return GenerateConfig(**{name: getattr(arguments, name) for name in names})
 
 
@@ -208,6 +211,7 @@ def add_generation(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--adapter", action="append", default=[], help="adapter file; may be given several times")
     for name in ("frames", "height", "width", "steps"):
         sub.add_argument(f"--{name}", type=int, help="default: what the checkpoint was trained on")
+    sub.add_argument("--frames-at-once", type=int, help="long videos in pieces of so many frames; needs look-back")
     sub.add_argument("--guidance", type=float)
     forms = "4, or over the steps linear:4:1, cosine:4:1, interval:4:1:0.2:0.8"
     for name in ("text", "image"):

@@ -10,6 +10,7 @@ from .model.autoencoder import Autoencoder, AutoencoderConfig
 from .model.dual_reference_decoder import DualReferenceAutoencoder, DualReferenceConfig
 from .model.image_projection import ImageProjection, ImageProjectionConfig
 from .model.image_retention import ImageRetention, ImageRetentionConfig
+from .model.look_back import LookBack, LookBackConfig
 from .model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
 from .model.temporal_noise_fusion import TemporalNoiseFusion, TemporalNoiseFusionConfig
 from .model.text_encoder import TextEncoder, TextEncoderConfig
@@ -50,6 +51,18 @@ def build_image_retention(
 ) -> ImageRetention:
     """Build an image retention branch with new weights."""
     return ImageRetention(config, operations=operations, attention=attention, device=device, dtype=dtype)
+
+
+def build_look_back(
+    config: LookBackConfig,
+    *,
+    operations: Any = nn,
+    attention: AttentionFunction = scaled_dot_product_attention,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> LookBack:
+    """Build look-back modules with new weights; they have no attention."""
+    return LookBack(config, operations=operations, device=device, dtype=dtype)
 
 
 def build_autoencoder(

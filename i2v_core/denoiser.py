@@ -10,11 +10,13 @@ from torch import Tensor
 from .conditions import Conditions, join_conditions
 from .diffusion.guidance import ClassifierFreeGuidance, Guidance
 from .diffusion.image_noise_prior import check_image
+from .diffusion.initialization import Initialization, first_estimate, first_input, first_state
 from .diffusion.prediction import Prediction, network_input, recount, to_denoised
 from .diffusion.schedule import Schedule
 from .model.image_retention import ImageRetention
+from .model.look_back import LookBack, LookBackState, check_sites, find_sites
 from .model.temporal_noise_fusion import TemporalNoiseFusion
-from .model.video_unet import Residuals, VideoUNet
+from .model.video_unet import AfterBlock, Residuals, VideoUNet
 from .presets import Preset
 from .temporal_residual import drop_image, fuse, join_image, join_tokens
 from .weights.adapters import Adapter, replace_weights
@@ -30,6 +32,8 @@ class Denoiser:
 
     With `temporal_noise_fusion` the network sees the given image beside the clip, as TRIP does, and its answer is fused
     with the reference.
+
+    With `look_back` the clip begins with the given image, in the way that `initialization` says.
     """
 
     network: VideoUNet
@@ -38,8 +42,14 @@ class Denoiser:
     image_residual: bool = False
     temporal_noise_fusion: TemporalNoiseFusion | None = None
     image_retention: ImageRetention | None = None
+    look_back: LookBack | None = None
+    initialization: Initialization = "hybrid"
 
     def __post_init__(self) -> None:
+        if self.look_back is not None:
+            config = self.network.config
+            blocks = find_sites("block", config.model_channels, config.channel_mult, config.num_res_blocks)
+            check_sites(self.look_back.config, blocks)
         if self.image_retention is None or self.image_retention.config.unet == self.network.config:
             return
         theirs, own = asdict(self.image_retention.config.unet), asdict(self.network.config)
@@ -76,6 +86,12 @@ class Denoiser:
             raise ValueError("this model animates a given image: conditions.image_latent is needed, got None")
         return conditions.image_latent
 
+    def given(self, conditions: Conditions) -> Tensor:
+        """The given image's latent `b c 1 h w`, with which a look-back clip begins."""
+        if conditions.image_latent is None:
+            raise ValueError("look-back begins with a given image: conditions.image_latent is needed, got None")
+        return conditions.image_latent[:, :, :1]
+
     def prepare(self, conditions: Conditions) -> Conditions:
         """Add what stays the same at every step: the hint of image retention.
 
@@ -87,13 +103,16 @@ class Denoiser:
             raise ValueError("image retention needs the given image's pixels, got conditions.image None; white is none")
         return replace(conditions, image_hint=self.image_retention.hint(conditions.image))
 
-    def predict(self, z: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
+    def predict(
+        self, z: Tensor, timesteps: Tensor, conditions: Conditions, *, carried: LookBackState | None = None
+    ) -> Tensor:
         """Run the network on noised latents.
 
         Args:
             z: variance-preserving latents, `b c t h w`.
             timesteps: in [0, 1000), `b`.
             conditions: of the same `b` clips.
+            carried: what look-back carries along a video in pieces, updated; None for a video at once.
 
         Returns:
             The raw prediction, `b c t h w`.
@@ -103,11 +122,13 @@ class Denoiser:
                 other way round.
         """
         if self.temporal_noise_fusion is not None:
-            return self._predict_fused(z, timesteps, conditions, self.temporal_noise_fusion)
-        return self._run(z, timesteps, conditions)
+            return self._predict_fused(z, timesteps, conditions, self.temporal_noise_fusion, carried)
+        return self._run(z, timesteps, conditions, carried)
 
-    def _run(self, z: Tensor, timesteps: Tensor, conditions: Conditions) -> Tensor:
-        x = with_image_latent(z, conditions.image_latent, self.network.config.in_channels)
+    def _run(
+        self, z: Tensor, timesteps: Tensor, conditions: Conditions, carried: LookBackState | None = None
+    ) -> Tensor:
+        x = with_image_latent(z, self._on_channels(z, conditions), self.network.config.in_channels)
         return self.network(
             x,
             timesteps,
@@ -116,7 +137,21 @@ class Denoiser:
             fps=conditions.fps,
             pooled_text=conditions.pooled_text,
             residuals=self._retained(x, timesteps, conditions),
+            after_block=self._after_block(carried),
         )
+
+    def _on_channels(self, z: Tensor, conditions: Conditions) -> Tensor | None:
+        """The image latent for the network's channels, which a network may do without if the clip shows the image."""
+        fusion = self.temporal_noise_fusion
+        joined = fusion is not None and fusion.config.position != "channel"
+        if (joined or self.look_back is not None) and self.network.config.in_channels == z.shape[1]:
+            return None
+        return conditions.image_latent
+
+    def _after_block(self, carried: LookBackState | None) -> AfterBlock | None:
+        if self.look_back is None:
+            return None
+        return self.look_back.after_block(carried, keep_first=self.initialization == "inversion")
 
     def _retained(self, x: Tensor, timesteps: Tensor, conditions: Conditions) -> Residuals | None:
         """What image retention adds (DreamVideo, equation 3)."""
@@ -134,21 +169,25 @@ class Denoiser:
         )
 
     def _predict_fused(
-        self, z: Tensor, timesteps: Tensor, conditions: Conditions, fusion: TemporalNoiseFusion
+        self,
+        z: Tensor,
+        timesteps: Tensor,
+        conditions: Conditions,
+        fusion: TemporalNoiseFusion,
+        carried: LookBackState | None,
     ) -> Tensor:
         image, position = conditions.image_latent, fusion.config.position
         if image is None:
             raise ValueError("TRIP animates a given image: conditions.image_latent is needed, got None")
+        if carried is not None and position != "channel":
+            raise ValueError("the image that TRIP joins to a clip would stand in every piece of it: animate it at once")
         check_image(z, image)
         origin = self.origin(conditions)
-        if position != "channel" and self.network.config.in_channels == z.shape[1]:
-            # A text-to-video network knows the image from the joined frame alone.
-            conditions = replace(conditions, image_latent=None)
         if conditions.image_tokens is not None and conditions.image_tokens.ndim == 4:
             tokens = join_tokens(conditions.image_tokens, z.shape[2], position)
             conditions = replace(conditions, image_tokens=tokens)
         joined = join_image(z, image - origin, position)
-        residual = drop_image(self._run(joined, timesteps, conditions), position)
+        residual = drop_image(self._run(joined, timesteps, conditions, carried), position)
         return fuse(fusion, residual, z, timesteps, image, origin, self.schedule, self.prediction)
 
     def denoise(
@@ -158,13 +197,18 @@ class Denoiser:
         conditional: Conditions,
         unconditional: Conditions | None,
         guidance: ClassifierFreeGuidance,
+        *,
+        carried: LookBackState | None = None,
     ) -> Tensor:
-        """Estimate the clean latents at state `y = x0 + sigma n`, guided on the raw prediction; `b c t h w`."""
+        """Estimate the clean latents at state `y = x0 + sigma n`, guided on the raw prediction; `b c t h w`.
+
+        `carried` is what look-back carries at this sigma along a video in pieces, of which y is the next one.
+        """
         if guidance.needs_unconditional and unconditional is None:
             raise ValueError(
                 f"guidance of scale {guidance.scale} needs unconditional conditions, got None: pass them or scale 1"
             )
-        return self.denoise_branches(y, sigma, (conditional, unconditional), guidance)
+        return self.denoise_branches(y, sigma, (conditional, unconditional), guidance, carried=carried)
 
     def denoise_branches(
         self,
@@ -174,6 +218,7 @@ class Denoiser:
         guidance: Guidance,
         *,
         together: bool = False,
+        carried: LookBackState | None = None,
     ) -> Tensor:
         """Estimate the clean latents under a guidance of several branches, each with an image and origin of its own.
 
@@ -183,6 +228,8 @@ class Denoiser:
         Args:
             branches: the fullest conditions first.
             together: run them as one batch where their shapes and the memory allow it; else one after another.
+                Look-back always tries, because its loop over the frames is then walked once.
+            carried: as for `denoise`.
 
         Raises ValueError if a branch that has weight is None or of another size than the clip.
         """
@@ -195,32 +242,55 @@ class Denoiser:
             if len(each.text) != len(y):
                 raise ValueError(f"every branch needs conditions of the {len(y)} clips, got {len(each.text)}")
         scale, origins = self.schedule.scale_at(sigma), [self.origin(each) for each in conditions]
-        outputs = self._outputs(y, sigma, scale, conditions, origins, together)
+        begins = self.look_back is not None and (carried is None or not carried.begun)
+        states = [network_input(y - origin, sigma, scale) for origin in origins]
+        if begins:
+            states = [
+                first_input(self.initialization, z, self.given(each) - origin)
+                for z, each, origin in zip(states, conditions, origins, strict=True)
+            ]
+        outputs = self._outputs(states, sigma, conditions, together or self.look_back is not None, carried)
         predictions: list[Tensor | None] = [None] * len(branches)
         for i, output, origin in zip(needed, outputs, origins, strict=True):
             predictions[i] = recount(self.prediction, output, origin - origins[0], sigma, scale)
         guided = guidance.combine(*predictions)
-        return to_denoised(self.prediction, guided, y - origins[0], sigma, scale) + origins[0]
+        denoised = to_denoised(self.prediction, guided, y - origins[0], sigma, scale) + origins[0]
+        return first_estimate(self.initialization, denoised, self.given(conditions[0])) if begins else denoised
+
+    def start(self, y: Tensor, sigmas: Tensor, conditional: Conditions) -> Tensor:
+        """Where sampling a look-back clip begins: noise `b c t h w` at the first sigma, with its frame 0 prepared."""
+
+        def denoise_first(state: Tensor, sigma: Tensor) -> Tensor:
+            return self.denoise(state, sigma, conditional, None, ClassifierFreeGuidance(1.0))
+
+        return first_state(self.initialization, y, self.given(conditional), sigmas, denoise_first)
 
     def _outputs(
         self,
-        y: Tensor,
+        states: list[Tensor],
         sigma: Tensor,
-        scale: Tensor | float,
         conditions: list[Conditions],
-        origins: list[Tensor | float],
         together: bool,
+        carried: LookBackState | None,
     ) -> list[Tensor]:
-        """The network's answers to each of the conditions, counted from the origin of each."""
-        states = [network_input(y - origin, sigma, scale) for origin in origins]
-        timesteps = self.schedule.timestep(sigma).to(y.device)
-        joined = join_conditions(conditions) if together and len(conditions) > 1 else None
+        """The network's answers to each of the states under its conditions."""
+        timesteps = self.schedule.timestep(sigma).to(states[0].device)
+        alone = len(conditions) == 1
+        joined = conditions[0] if alone else join_conditions(conditions) if together else None
+        if joined is None and carried is not None:
+            raise ValueError(
+                "a video in pieces needs conditions of one shape in all guidance branches: encode their texts alike, "
+                "and give every branch an image or none"
+            )
         if joined is not None:
             z = torch.cat(states)
             try:
-                return list(self.predict(z, timesteps.expand(len(z)), joined).chunk(len(conditions)))
+                answers = self.predict(z, timesteps.expand(len(z)), joined, carried=carried)
+                return list(answers.chunk(len(conditions)))
             except torch.OutOfMemoryError:
-                pass  # One after another needs less.
+                if alone or carried is not None:
+                    raise
+                # One after another needs less.
         return [self.predict(z, timesteps.expand(len(z)), each) for z, each in zip(states, conditions, strict=True)]
 
 

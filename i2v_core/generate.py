@@ -1,7 +1,9 @@
 """One generation, from a picture and a prompt to pixels, without a host."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -9,10 +11,12 @@ from torch import Tensor
 from .conditions import Conditions
 from .denoiser import Denoiser
 from .diffusion.guidance import ClassifierFreeGuidance, DualGuidance, GuidanceOrder, ScaleSchedule, progress_at
-from .diffusion.samplers import Callback, Denoise, sample_ddim
+from .diffusion.initialization import pin_first
+from .diffusion.samplers import Callback, sample_ddim
 from .diffusion.schedule import Spacing
 from .model.autoencoder import Autoencoder
 from .model.image_retention import WHITE
+from .model.look_back import LookBackState
 from .model.patch_autoencoder import PatchAutoencoder
 from .model.text_encoder import TextEncoder
 from .presets import Preset
@@ -37,6 +41,8 @@ class GenerateConfig:
 
     With `text_scale` or `image_scale` the guidance is a dual one in `guidance_order`; the other scale is then the
     preset's for the text and 1 for the image.
+
+    `frames_at_once` makes the video in pieces of so many frames, which needs look-back; None makes it at once.
     """
 
     frames: int | None = None
@@ -49,6 +55,7 @@ class GenerateConfig:
     text_scale: ScaleSchedule | float | None = None
     image_scale: ScaleSchedule | float | None = None
     guidance_order: GuidanceOrder = "text_first"
+    frames_at_once: int | None = None
 
     def sampling(self, preset: Preset) -> SamplingConfig:
         """The preset's sampling with what was set here in its place."""
@@ -117,20 +124,45 @@ class Animator:
         Args:
             image_latent: of the picture, `1 c h w`, where it is known already; None encodes the picture.
         """
+        pieces = self.pieces(
+            picture,
+            prompt,
+            negative_prompt=negative_prompt,
+            config=config,
+            image_latent=image_latent,
+            callback=callback,
+        )
+        return torch.cat(list(pieces), dim=2)
+
+    def pieces(
+        self,
+        picture: Tensor,
+        prompt: str,
+        *,
+        negative_prompt: str = "",
+        config: GenerateConfig,
+        image_latent: Tensor | None = None,
+        callback: Callback | None = None,
+    ) -> Iterator[Tensor]:
+        """The latents that `animate` joins, one after the other: a single one unless `frames_at_once` is set."""
+        from .streaming import sample_pieces  # that file needs this one
+
         given = (self.autoencoder.encode(picture) if image_latent is None else image_latent)[:, :, None]
         sampling, null = config.sampling(self.preset), None
         if isinstance(sampling.guidance, DualGuidance):
             null = null_conditions(self.autoencoder, self.text_encoder, [negative_prompt], picture)
-        return sample(
-            self.denoiser,
+        conditions = (
             encode_conditions(self.text_encoder, [prompt], given, picture),
             encode_conditions(self.text_encoder, [negative_prompt], given, picture),
-            (1, given.shape[1], config.frames or self.preset.frames, *given.shape[-2:]),
-            sampling,
-            seeds=[config.seed],
-            null=null,
-            callback=callback,
         )
+        shape = (1, given.shape[1], config.frames or self.preset.frames, *given.shape[-2:])
+        if config.frames_at_once is None:
+            yield sample(self.denoiser, *conditions, shape, sampling, seeds=[config.seed], null=null, callback=callback)
+        else:
+            noise = per_clip_noise(shape, [config.seed], torch.device("cpu"))(-1)
+            yield from sample_pieces(
+                self.denoiser, *conditions, noise, sampling, frames=config.frames_at_once, null=null, callback=callback
+            )
 
 
 def animate(
@@ -161,8 +193,8 @@ def animate(
     animator, config = Animator.of(checkpoint, denoiser), config or GenerateConfig()
     with torch.inference_mode():
         picture = animator.fit(image, config)
-        latents = animator.animate(picture, prompt, negative_prompt=negative_prompt, config=config, callback=callback)
-        return animator.autoencoder.decode_clip(latents)[0].clamp(-1, 1)
+        pieces = animator.pieces(picture, prompt, negative_prompt=negative_prompt, config=config, callback=callback)
+        return torch.cat([animator.autoencoder.decode_clip(latents)[0].clamp(-1, 1) for latents in pieces], dim=1)
 
 
 def encode_conditions(
@@ -200,16 +232,25 @@ def sample(
     schedule, device = denoiser.schedule, conditional.text.device
     sigmas = schedule.sigmas(config.steps, config.spacing)
     noise = per_clip_noise(shape, seeds, device)
-    denoise = guided(denoiser, conditional, unconditional, null, config, sigmas)
-    return sample_ddim(
-        denoise,
-        noise(-1) * sigmas[0].item(),
+    start = noise(-1) * sigmas[0].item()
+    if denoiser.look_back is not None:
+        start = denoiser.start(start, sigmas, conditional)
+    latents = sample_ddim(
+        guided(denoiser, conditional, unconditional, null, config, sigmas),
+        start,
         sigmas,
         eta=config.eta,
         noise=noise,
         scales=schedule.scale_at(sigmas),
         callback=callback,
     )
+    return latents if denoiser.look_back is None else pin_first(latents, denoiser.given(conditional))
+
+
+class GuidedDenoise(Protocol):
+    """The clean estimate at state y and its sigma; `carried` as for `Denoiser.denoise`."""
+
+    def __call__(self, y: Tensor, sigma: Tensor, /, *, carried: LookBackState | None = None) -> Tensor: ...
 
 
 def guided(
@@ -219,7 +260,7 @@ def guided(
     null: Conditions | None,
     config: SamplingConfig,
     sigmas: Tensor,
-) -> Denoise:
+) -> GuidedDenoise:
     """The clean estimate at a state and its sigma, under the guidance of the configuration.
 
     Raises ValueError if a dual guidance lacks conditions.
@@ -227,7 +268,7 @@ def guided(
     guidance, conditional = config.guidance, denoiser.prepare(conditional)
     unconditional = None if unconditional is None else denoiser.prepare(unconditional)
     if isinstance(guidance, ClassifierFreeGuidance):
-        return lambda y, sigma: denoiser.denoise(y, sigma, conditional, unconditional, guidance)
+        return partial(denoiser.denoise, conditional=conditional, unconditional=unconditional, guidance=guidance)
     if null is None or unconditional is None:
         raise ValueError("dual guidance needs unconditional and null conditions: empty text with and without the image")
     null = denoiser.prepare(null)
@@ -240,9 +281,9 @@ def guided(
     )
     branches = conditional, text_only if guidance.order == "text_first" else unconditional, null
 
-    def denoise(y: Tensor, sigma: Tensor) -> Tensor:
+    def denoise(y: Tensor, sigma: Tensor, /, *, carried: LookBackState | None = None) -> Tensor:
         weights = guidance.at(progress_at(sigma, sigmas))
-        return denoiser.denoise_branches(y, sigma, branches, weights, together=config.together)
+        return denoiser.denoise_branches(y, sigma, branches, weights, together=config.together, carried=carried)
 
     return denoise
 

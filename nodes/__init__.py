@@ -3,12 +3,13 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .adapters import I2VLoadAdapter
-from .conditioning import I2VConditioning, I2VEncodeImage, I2VShareImageTokens
+from .conditioning import I2VConditioning, I2VEncodeImage, I2VShareImageTokens, I2VVideoLatent
 from .decoding import I2VDecodeDualReference
 from .guidance import I2VDualGuidanceGuider, I2VDualGuidanceSampler, I2VWithoutImage
 from .host.folders import register_demo_folders
 from .image_retention import I2VApplyImageRetention
 from .loaders import I2VLoadCheckpoint
+from .look_back import I2VApplyLookBack
 from .sampling import I2VAnalyticNoise, I2VDDIMSampler, I2VGuidanceRescale, I2VSchedule
 from .stories import I2VContinueVideo, I2VJoinClips
 from .trip import I2VApplyTRIP, I2VImageNoisePrior
@@ -27,6 +28,8 @@ class I2VExtension(ComfyExtension):
             I2VShareImageTokens,
             I2VConditioning,
             I2VWithoutImage,
+            I2VVideoLatent,
+            I2VApplyLookBack,
             I2VApplyTRIP,
             I2VImageNoisePrior,
             I2VApplyImageRetention,

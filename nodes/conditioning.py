@@ -8,7 +8,14 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..i2v_core.video.frames import FitMode
-from .convert import empty_video_latent, fit_given_image, latent_size, share_image_tokens
+from .convert import (
+    empty_image_latents,
+    empty_video_latent,
+    fit_given_image,
+    latent_size,
+    pinned_video_latent,
+    share_image_tokens,
+)
 from .host.companions import IMAGE_PROJECTION, image_encoder
 from .host.conditioning import with_given_image
 from .host.image_projection import HostImageProjection, encode_image_tokens
@@ -207,3 +214,52 @@ class I2VShareImageTokens(io.ComfyNode):
             for tokens in (i2v_image.image_tokens, i2v_image.null_image_tokens)
         )
         return io.NodeOutput(replace(i2v_image, image_tokens=tokens, null_image_tokens=null))
+
+
+class I2VVideoLatent(io.ComfyNode):
+    """Make the latent of a video that starts with the given image."""
+
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        size: dict[str, Any] = {"default": 512, "min": 16, "max": 4096, "step": 8}
+        return io.Schema(
+            node_id="I2VVideoLatent",
+            display_name="Video Latent",
+            category="I2V Diffusion/conditioning",
+            description="Makes the latent of a video, its frames as the batch, for image models that a method of this "
+            "pack turns into video models. The first frame is the given image, and samplers leave it as it is.",
+            inputs=[
+                io.Int.Input(
+                    "frames",
+                    default=16,
+                    min=1,
+                    max=4096,
+                    tooltip="Frames of the video, the given image included.",
+                ),
+                io.Int.Input(
+                    "width", **size, tooltip="Width in pixels if there is no image, whose own width counts otherwise."
+                ),
+                io.Int.Input(
+                    "height",
+                    **size,
+                    tooltip="Height in pixels if there is no image, whose own height counts otherwise.",
+                ),
+                GivenImageSocket.Input(
+                    "i2v_image",
+                    optional=True,
+                    tooltip="The first frame, from Encode Image for I2V. Without it the latent is empty, for 4 "
+                    "channels and an eighth of the size, as Stable Diffusion has them.",
+                ),
+            ],
+            outputs=[
+                io.Latent.Output(
+                    display_name="latent", tooltip="For the sampler's latent_image; sample it with denoise 1."
+                )
+            ],
+        )
+
+    @classmethod
+    def execute(cls, frames: int, width: int, height: int, i2v_image: GivenImage | None = None) -> io.NodeOutput:
+        if i2v_image is not None:
+            return io.NodeOutput(pinned_video_latent(i2v_image.latent, frames))
+        return io.NodeOutput(empty_image_latents(frames, height, width))

@@ -72,3 +72,30 @@ def latent_size(latent: Tensor) -> str:
     """Size of a host latent `t c h w` in words, for sentences."""
     _, channels, height, width = latent.shape
     return f"{width} x {height} with {channels} channels"
+
+
+def empty_image_latents(frames: int, height: int, width: int) -> dict[str, Tensor]:
+    """LATENT of zeros for a video of these pixels in Stable Diffusion's latents, `frames 4 h w`.
+
+    Raises ValueError for fewer than one frame, or a size that no latent has.
+    """
+    _check_frames(frames)
+    latents = VideoShape(1, 3, frames, height, width).to_latent(4, 8)
+    return {"samples": torch.zeros(latents.frames, latents.channels, latents.height, latents.width)}
+
+
+def pinned_video_latent(first: Tensor, frames: int) -> dict[str, Tensor]:
+    """LATENT `frames c h w` that begins with this latent `1 c h w`; its mask keeps any sampler from changing it.
+
+    Raises ValueError for fewer than one frame.
+    """
+    _check_frames(frames)
+    rest = torch.zeros(frames - 1, *first.shape[1:]).to(first)
+    mask = torch.ones(frames, *first.shape[2:])
+    mask[0] = 0
+    return {"samples": torch.cat([first, rest]), "noise_mask": mask}
+
+
+def _check_frames(frames: int) -> None:
+    if frames < 1:
+        raise ValueError(f"A video needs at least 1 frame, got {frames}.")

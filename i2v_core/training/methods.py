@@ -17,6 +17,7 @@ from ..weights.configs import decode_config
 from .adapter import AdapterRecipe, AdapterTask, Method
 from .clips import ClipSource
 from .image_retention import IMAGE_RETENTION
+from .look_back import LOOK_BACK
 from .loop import Trainer
 from .moving_crops import MovingCrops
 from .recipe import data_fingerprint
@@ -27,6 +28,7 @@ logger = logging.getLogger("i2v_core.training")
 METHODS: dict[str, Method] = {
     "temporal_noise_fusion": TEMPORAL_NOISE_FUSION,
     "image_retention": IMAGE_RETENTION,
+    "look_back": LOOK_BACK,
 }
 
 

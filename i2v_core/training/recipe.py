@@ -13,11 +13,12 @@ from torch import nn
 
 from ..build import build_text_encoder, build_unet
 from ..files import StrPath, atomic_path
+from ..model.attention import TemporalTransformer
 from ..model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig, fit_patches
 from ..model.text_encoder import TextEncoder, TextEncoderConfig, initialize_text_encoder
-from ..model.video_unet import VideoUNet, VideoUNetConfig, initialize_video_unet
+from ..model.video_unet import Block, VideoUNet, VideoUNetConfig, initialize_video_unet
 from ..presets import PRESETS, Preset
-from ..weights import Checkpoint, save_checkpoint
+from ..weights import Checkpoint, load_checkpoint, save_checkpoint
 from ..weights.configs import decode_config
 from .clips import ClipSource
 from .loop import TrainConfig, Trainer
@@ -35,7 +36,11 @@ FIT_OFFSET = 10_000_000  # pictures for the fit, clips for training and clips fo
 
 @dataclass(frozen=True)
 class Recipe:
-    """Data, networks and the two trainings: first the autoencoder's cleaning network, then the video model."""
+    """Data, networks and the two trainings: first the autoencoder's cleaning network, then the video model.
+
+    `base` is the path of a checkpoint of ours to begin with: its autoencoder stays as it is, and its text encoder and
+    what the U-Nets have in common are trained on. Without one everything is trained from nothing.
+    """
 
     train: TrainConfig
     refine: TrainConfig
@@ -44,6 +49,7 @@ class Recipe:
     autoencoder: PatchAutoencoderConfig = field(default_factory=PatchAutoencoderConfig)
     text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
     preset: Preset = field(default_factory=lambda: PRESETS["demo"])
+    base: str | None = None
 
 
 def read_recipe(path: StrPath) -> Recipe:
@@ -64,7 +70,8 @@ def run_recipe(recipe: Recipe, on_step: OnStep | None = None) -> Path:
     data = MovingCrops(recipe.data)
     folder = Path(recipe.train.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    autoencoder = fitted_autoencoder(recipe, data, folder / "patches.safetensors").to(recipe.train.device)
+    base = None if recipe.base is None else load_checkpoint(recipe.base)
+    autoencoder = trained_autoencoder(recipe, data, folder, base, on_step).to(recipe.train.device)
     text_encoder, unet = new_networks(recipe)
     fingerprint = {"i2v.dataset_fingerprint": data_fingerprint(recipe.data)}
 
@@ -80,21 +87,54 @@ def run_recipe(recipe: Recipe, on_step: OnStep | None = None) -> Path:
         )
         save_checkpoint(path, checkpoint, metadata=metadata | fingerprint, dtype=torch.float16)
 
-    refine = RefineTask(nn.ModuleDict({"refine": autoencoder.refine}), autoencoder, data, save_modules)
-    refiner = Trainer(refine, recipe.refine)
-    refiner.resume()
-    autoencoder.refine.load_state_dict(_weights(refiner.run(_report(on_step, "autoencoder", recipe.refine)), "refine."))
-    autoencoder.requires_grad_(False)
-
     task = VideoTask(unet, text_encoder, ClipSource(data, autoencoder), recipe.preset, write)
     trainer = Trainer(task, recipe.train)
     if trainer.resume():
         logger.info("going on from step %d", trainer.step)
+    elif base is not None:
+        begin_with(base, text_encoder, unet)
+        trainer.restart_average()
     else:
         share = pretrain_text_encoder(text_encoder, seed=recipe.train.seed)
         logger.info("the text encoder names the motion of %.0f %% of the captions", 100 * share)
         trainer.restart_average()
     return trainer.run(_report(on_step, "video", recipe.train))
+
+
+def trained_autoencoder(
+    recipe: Recipe, data: MovingCrops, folder: Path, base: Checkpoint | None, on_step: OnStep | None
+) -> PatchAutoencoder:
+    """The base's autoencoder, or one fitted and refined here; frozen."""
+    if base is not None:
+        if not isinstance(base.autoencoder, PatchAutoencoder) or base.text_encoder is None:
+            raise ValueError("a base needs an autoencoder and a text encoder of this project, as the demo's")
+        return base.autoencoder.requires_grad_(False)
+    autoencoder = fitted_autoencoder(recipe, data, folder / "patches.safetensors").to(recipe.refine.device)
+    refine = RefineTask(nn.ModuleDict({"refine": autoencoder.refine}), autoencoder, data, save_modules)
+    refiner = Trainer(refine, recipe.refine)
+    refiner.resume()
+    autoencoder.refine.load_state_dict(_weights(refiner.run(_report(on_step, "autoencoder", recipe.refine)), "refine."))
+    return autoencoder.requires_grad_(False)
+
+
+def begin_with(base: Checkpoint, text_encoder: TextEncoder, unet: VideoUNet) -> None:
+    """Copy the base's text encoder, and its U-Net but for temporal layers that the new one has not."""
+    assert base.text_encoder is not None
+    text_encoder.load_state_dict(base.text_encoder.state_dict())
+    own = unet.state_dict()
+    renamed = _without_temporal(base.unet) if not unet.config.temporal_attention else base.unet.state_dict()
+    unet.load_state_dict({name: tensor for name, tensor in renamed.items() if name in own}, strict=False)
+
+
+def _without_temporal(unet: VideoUNet) -> dict[str, torch.Tensor]:
+    """The weights as an image model names them, in whose blocks layers behind temporal ones move up."""
+    weights = {name: tensor for name, tensor in unet.state_dict().items() if "_block" not in name}
+    for path, block in unet.named_modules():
+        if isinstance(block, Block):
+            layers = [layer for layer in block if not isinstance(layer, TemporalTransformer)]
+            for index, layer in enumerate(layers):
+                weights |= {f"{path}.{index}.{name}": tensor for name, tensor in layer.state_dict().items()}
+    return weights
 
 
 def new_networks(recipe: Recipe) -> tuple[TextEncoder, VideoUNet]:

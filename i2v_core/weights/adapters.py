@@ -9,10 +9,16 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from ..build import build_image_projection, build_image_retention, build_temporal_noise_fusion
+from ..build import (
+    build_image_projection,
+    build_image_retention,
+    build_look_back,
+    build_temporal_noise_fusion,
+)
 from ..files import StrPath
 from ..model.image_projection import ImageProjectionConfig
 from ..model.image_retention import ImageRetentionConfig
+from ..model.look_back import LookBackConfig
 from ..model.temporal_noise_fusion import TemporalNoiseFusionConfig
 from .configs import decode_config
 from .contents import UNET, Part, Tensors, below, check_part
@@ -30,6 +36,7 @@ ADAPTERS: dict[str, Part] = {
             build_temporal_noise_fusion,
         ),
         Part("image_retention", "image_retention.", (ImageRetentionConfig,), build_image_retention),
+        Part("look_back", "look_back.", (LookBackConfig,), build_look_back),
     )
 }
 

@@ -65,6 +65,7 @@ class HostVideoUNet(VideoUNet):
         transformer_options: Mapping[str, Any] | None = None,
         *,
         retained: Residuals | None = None,
+        after_block: AfterBlock | None = None,
         **conditions: Any,
     ) -> Tensor:
         """`retained` is what image retention adds; the further conditions are those of `clip_inputs`."""
@@ -72,7 +73,9 @@ class HostVideoUNet(VideoUNet):
         frames = given["x"].shape[2]
         controlled = control_residuals(control, len(self.input_blocks), frames, x.dtype)
         prediction = super().forward(
-            **given, residuals=add_residuals(controlled, retained), after_block=control_after_input(control)
+            **given,
+            residuals=add_residuals(controlled, retained),
+            after_block=in_turn(after_block, control_after_input(control)),
         )
         return clips_to_rows(prediction)
 
@@ -119,6 +122,13 @@ def add_residuals(one: Residuals | None, other: Residuals | None) -> Residuals |
         return b if a is None else a if b is None else a + b
 
     return Residuals(tuple(map(add, one.skips, other.skips)), add(one.middle, other.middle))
+
+
+def in_turn(first: AfterBlock | None, second: AfterBlock | None) -> AfterBlock | None:
+    """Both updates of a block's output, one after the other."""
+    if first is None or second is None:
+        return first or second
+    return lambda h, address: second(first(h, address), address)
 
 
 def control_residuals(control: Control | None, blocks: int, frames: int, dtype: torch.dtype) -> Residuals | None:

@@ -9,9 +9,12 @@ from torch import Tensor, nn
 from i2v_core.conditions import Conditions, join_conditions
 from i2v_core.denoiser import Denoiser, first_and_last, with_image_latent
 from i2v_core.diffusion.guidance import ClassifierFreeGuidance, DualGuidance
+from i2v_core.diffusion.initialization import Initialization
 from i2v_core.diffusion.prediction import Prediction, add_noise, target
 from i2v_core.diffusion.schedule import Schedule, ScheduleConfig
+from i2v_core.generate import SamplingConfig, sample
 from i2v_core.model.image_retention import WHITE, ImageRetention, ImageRetentionConfig
+from i2v_core.model.look_back import LookBack, LookBackConfig, LookBackState, initialize_look_back
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from tests.core.weights.small import seed
 
@@ -118,6 +121,8 @@ def test_two_ends_of_different_sizes_or_one_frame_are_refused() -> None:
         first_and_last(first, torch.randn(1, 4, 1, 8, 4), 4)
     with pytest.raises(ValueError, match="at least 2 frames, got 1"):
         first_and_last(first, first, 1)
+
+
 @pytest.fixture(scope="module")
 def retaining() -> Denoiser:
     """A small base that estimates differences to the given image, with a branch that has an effect."""
@@ -218,3 +223,70 @@ def test_branches_that_are_missing_or_of_another_size_are_named(retaining: Denoi
         retaining.denoise_branches(STATE, SIGMA, (full, None, full), weights)
     with pytest.raises(ValueError, match="every branch needs conditions of the 2 clips, got 3"):
         retaining.denoise_branches(STATE, SIGMA, (full, branch_conditions(1, clips=3), full), weights)
+
+
+def with_look_back(in_channels: int = 8, **settings: object) -> Denoiser:
+    look_back = seed(LookBack(LookBackConfig(sites={"middle_0": 32})))
+    network = seed(VideoUNet(replace(CONFIG, in_channels=in_channels)))
+    return replace(Denoiser(network, Schedule(), "v", look_back=look_back), **settings)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("image_residual", [False, True])
+@pytest.mark.parametrize("initialization", ["hybrid", "add_noise", "inversion"])
+@torch.no_grad()
+def test_a_look_back_clip_begins_with_the_given_image_exactly(
+    conditions: Conditions, initialization: Initialization, image_residual: bool
+) -> None:
+    denoiser = with_look_back(initialization=initialization, image_residual=image_residual)
+    sampling = SamplingConfig(3, "trailing", ClassifierFreeGuidance(2.0))
+    latents = sample(denoiser, conditions, conditions, (2, 4, 3, 8, 8), sampling, seeds=[0, 1])
+    assert torch.equal(latents[:, :, :1], conditions.image_latent)  # type: ignore[arg-type]
+    assert torch.isfinite(latents).all()
+
+
+@torch.no_grad()
+def test_look_back_serves_a_network_that_takes_no_image_on_its_channels(conditions: Conditions) -> None:
+    y, sigma = torch.randn(2, 4, 3, 8, 8), torch.tensor(2.0)
+    denoised = with_look_back(4).denoise(y, sigma, conditions, conditions, ClassifierFreeGuidance(2.0))
+    assert torch.equal(denoised[:, :, :1], conditions.image_latent)  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+def test_under_hybrid_the_noise_of_the_first_frame_does_not_count(conditions: Conditions) -> None:
+    denoiser, sigma = with_look_back(), torch.tensor(2.0)
+    y = torch.randn(2, 4, 3, 8, 8)
+    other = torch.cat([torch.randn(2, 4, 1, 8, 8), y[:, :, 1:]], dim=2)
+    guidance = ClassifierFreeGuidance(1.0)
+    first, second = (denoiser.denoise(state, sigma, conditions, None, guidance) for state in (y, other))
+    assert torch.equal(first, second)
+
+
+@torch.no_grad()
+def test_both_guidance_branches_in_one_run_are_those_of_two(conditions: Conditions) -> None:
+    unconditional = replace(conditions, text=torch.randn(2, 5, 16))
+    y, sigma, denoiser = torch.randn(2, 4, 3, 8, 8), torch.tensor(2.0), with_look_back()
+    alone = [denoiser.denoise(y, sigma, c, None, ClassifierFreeGuidance(1.0)) for c in (conditions, unconditional)]
+    joined = denoiser.denoise(y, sigma, conditions, unconditional, ClassifierFreeGuidance(3.0))
+    torch.testing.assert_close(joined, alone[1] + 3 * (alone[0] - alone[1]), rtol=1e-3, atol=1e-3)
+
+
+@torch.no_grad()
+def test_new_look_back_leaves_the_prediction_as_it_was(conditions: Conditions) -> None:
+    denoiser = with_look_back()
+    assert denoiser.look_back is not None
+    initialize_look_back(denoiser.look_back)
+    z, timesteps = torch.randn(2, 4, 3, 8, 8), torch.full((2,), 500)
+    without = replace(denoiser, look_back=None)
+    assert torch.equal(denoiser.predict(z, timesteps, conditions), without.predict(z, timesteps, conditions))
+
+
+def test_look_back_without_a_given_image_or_for_another_network_is_refused(conditions: Conditions) -> None:
+    y, sigma = torch.randn(2, 4, 3, 8, 8), torch.tensor(2.0)
+    without = replace(conditions, image_latent=None)
+    with pytest.raises(ValueError, match="look-back begins with a given image"):
+        with_look_back(4).denoise(y, sigma, without, None, ClassifierFreeGuidance(1.0))
+    with pytest.raises(ValueError, match="needs block 'output_7' with 32 channels, which in this model is missing"):
+        with_look_back(look_back=LookBack(LookBackConfig(sites={"output_7": 32})))
+    other = replace(conditions, fps=torch.ones(2))
+    with pytest.raises(ValueError, match="needs conditions of one shape in all guidance branches"):
+        with_look_back().denoise(y, sigma, conditions, other, ClassifierFreeGuidance(2.0), carried=LookBackState())

@@ -185,3 +185,32 @@ def sample(pack: ModuleType) -> Callable[..., torch.Tensor]:
         return host_nodes.KSampler().sample(model, *arguments)[0]["samples"]
 
     return sampled
+
+
+@pytest.fixture(scope="session")
+def look_back_adapter(
+    core: Callable[[str], Any], node_classes: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Any]:
+    """Make a look-back adapter file and load it with the node.
+
+    `scale` is how far its weights are from the identity; `shape` is model_channels, channel_mult and num_res_blocks of
+    the U-Net, `unet` the weights that replace the base's, and further arguments change the configuration.
+    """
+    import folder_paths
+
+    folder = tmp_path_factory.mktemp("model_patches")
+    folder_paths.add_model_folder_path("model_patches", str(folder))
+    look_back = core("model.look_back")
+
+    def make(name: str, scale: float = 0.0, *, shape: Any = (32, (1, 2), 1), unet: Any = None, **changes: Any) -> Any:
+        sites = look_back.find_sites(changes.get("placement", "stage"), *shape)
+        with torch.inference_mode(False):
+            module = look_back.LookBack(look_back.LookBackConfig(**{"sites": sites, **changes}))
+            look_back.initialize_look_back(module)
+            draw = torch.Generator().manual_seed(1)
+            for weight in module.parameters():
+                weight.data += scale * torch.randn(weight.shape, generator=draw) / weight[0].numel() ** 0.5
+        core("weights.adapters").save_adapter(folder / f"{name}.safetensors", "look_back", module, unet=unet)
+        return node_classes["I2VLoadAdapter"].execute(f"{name}.safetensors").result[0]
+
+    return make

@@ -1,0 +1,105 @@
+"""Look-back in training: what is trained, what the loss sees, and a file that generation reads."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from i2v_core import Checkpoint, load_checkpoint, save_checkpoint
+from i2v_core.denoiser import Denoiser
+from i2v_core.generate import GenerateConfig, animate
+from i2v_core.model.attention import TemporalTransformer
+from i2v_core.model.blocks import TemporalConvolution
+from i2v_core.model.look_back import LookBack
+from i2v_core.training.adapter import AdapterRecipe
+from i2v_core.training.loop import TrainConfig
+from i2v_core.training.methods import adapter_task, run_adapter_recipe
+from i2v_core.training.moving_crops import MovingCrops
+from i2v_core.training.recipe import begin_with, fitted_autoencoder, new_networks, run_recipe
+from i2v_core.weights import load_adapter
+from tests.core.training.small import small_recipe
+from tests.core.weights.small import seed
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory: pytest.TempPathFactory) -> AdapterRecipe:
+    """For a small image model, a video model without its temporal layers."""
+    folder = tmp_path_factory.mktemp("look_back")
+    base = small_recipe(folder)
+    base = replace(base, unet=replace(base.unet, temporal_convolution=False, temporal_attention=False))
+    text_encoder, unet = new_networks(base)
+    torch.nn.init.normal_(unet.out[-1].weight, std=0.1)
+    autoencoder = fitted_autoencoder(base, MovingCrops(base.data), folder / "patches.safetensors")
+    checkpoint = Checkpoint(unet.eval(), None, autoencoder, text_encoder, base.preset, "i2v", {})
+    save_checkpoint(folder / "base.safetensors", checkpoint)
+    train = TrainConfig(output_dir=str(folder / "run"), max_train_steps=3, train_batch_size=2, lr_warmup_steps=1)
+    return AdapterRecipe(
+        method="look_back", base=str(folder / "base.safetensors"), train=train, data=base.data,
+        adapter={"depth": 2, "adapter": "causal"}, options={"trained_along": ["out."]},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("initialization", ["hybrid", "add_noise", "inversion"])
+def test_a_step_changes_look_back_and_the_weights_named_and_no_others(
+    recipe: AdapterRecipe, initialization: str
+) -> None:
+    task = adapter_task(
+        replace(recipe, options={**recipe.options, "initialization": initialization}), load_checkpoint(recipe.base)
+    )
+    task.loss(0, 2).backward()
+    assert isinstance(task.adapter, LookBack)
+    assert list(task.adapter.sites) == ["input_1", "input_3", "middle_0", "output_0", "output_3"]
+    moved = {name for name, parameter in task.unet.named_parameters() if parameter.grad is not None}
+    assert moved == {"out.0.weight", "out.0.bias", "out.2.weight", "out.2.bias"}
+    for name, parameter in task.adapter.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+def test_training_writes_an_adapter_that_animates_from_the_given_picture(recipe: AdapterRecipe) -> None:
+    adapter = load_adapter(run_adapter_recipe(recipe))
+    checkpoint = load_checkpoint(recipe.base)
+    denoiser = Denoiser.adapted(checkpoint.unet, checkpoint.preset, [adapter])
+    assert isinstance(denoiser.look_back, LookBack)
+    assert denoiser.look_back.config.adapter == "causal"
+    picture = torch.linspace(0, 1, 32 * 32 * 3).reshape(32, 32, 3)
+    made = animate(checkpoint, picture, "pan left", config=GenerateConfig(frames=5), denoiser=denoiser)
+    assert made.shape == (3, 5, 32, 32)
+    pieces = animate(
+        checkpoint, picture, "pan left", config=GenerateConfig(frames=5, frames_at_once=2), denoiser=denoiser
+    )
+    torch.testing.assert_close(pieces, made, rtol=0, atol=1e-3)
+    with pytest.raises(ValueError, match="two adapters of kind look_back"):
+        Denoiser.adapted(checkpoint.unet, checkpoint.preset, [adapter, adapter])
+
+
+def test_a_recipe_may_begin_with_a_checkpoint_and_leave_out_its_temporal_layers(
+    recipe: AdapterRecipe, tmp_path: Path
+) -> None:
+    video = small_recipe(tmp_path, steps=1)
+    image = replace(video, unet=replace(video.unet, temporal_convolution=False, temporal_attention=False))
+    text_encoder, base = new_networks(video)
+    seed(base)
+    for module in base.modules():  # temporal layers that add nothing, so that a frame of both networks is the same
+        if isinstance(module, TemporalTransformer):
+            module.proj_out.requires_grad_(False).weight.zero_()
+            module.proj_out.bias.zero_()
+        elif isinstance(module, TemporalConvolution):
+            module.conv4[-1].requires_grad_(False).weight.zero_()
+            module.conv4[-1].bias.zero_()
+    checkpoint = replace(load_checkpoint(recipe.base), unet=base)
+    unet = seed(new_networks(image)[1])
+    x, text, pooled = torch.randn(1, 8, 1, 8, 8), torch.randn(1, 3, 32), torch.randn(1, 32)
+    begin_with(checkpoint, text_encoder, unet)
+    with torch.no_grad():
+        outputs = [network(x, torch.full((1,), 500.0), text, pooled_text=pooled) for network in (unet, base)]
+    torch.testing.assert_close(*outputs, rtol=1e-4, atol=1e-4)
+    assert outputs[0].abs().max() > 0.1
+
+
+def test_the_autoencoder_of_a_checkpoint_to_begin_with_stays(recipe: AdapterRecipe, tmp_path: Path) -> None:
+    base = load_checkpoint(recipe.base)
+    trained = load_checkpoint(run_recipe(replace(small_recipe(tmp_path, steps=1), base=recipe.base)))
+    assert trained.autoencoder is not None and base.autoencoder is not None
+    for name, tensor in base.autoencoder.state_dict().items():
+        torch.testing.assert_close(trained.autoencoder.state_dict()[name], tensor, rtol=0, atol=1e-3)

@@ -34,9 +34,7 @@ BASES: dict[str, tuple[VideoUNetConfig, bool]] = {
 def given(config: VideoUNetConfig, frames: int = 3) -> tuple[Tensor, Conditions]:
     """A noised state and the conditions of two clips."""
     tokens = torch.randn(2, frames, 4, 64) if config.image_gate != "none" else None
-    conditions = Conditions(
-        text=torch.randn(2, 5, 64), image_latent=torch.randn(2, 4, 1, 8, 8), image_tokens=tokens
-    )
+    conditions = Conditions(text=torch.randn(2, 5, 64), image_latent=torch.randn(2, 4, 1, 8, 8), image_tokens=tokens)
     return torch.randn(2, 4, frames, 8, 8), conditions
 
 
@@ -122,7 +120,7 @@ def test_gradients_reach_fusion_and_network_alike() -> None:
 def test_what_does_not_fit_is_refused_in_one_sentence() -> None:
     y, conditions = given(SMALL)
     learned, times = denoiser("text_to_video"), torch.tensor([5.0, 5.0])
-    with pytest.raises(ValueError, match="conditions.image_latent is needed, got None"):
+    with pytest.raises(ValueError, match="image_latent is needed, got None"):
         learned.predict(y, times, replace(conditions, image_latent=None))
     with pytest.raises(ValueError, match="encode one picture for each clip, at the clip's size"):
         learned.predict(y, times, replace(conditions, image_latent=torch.zeros(2, 4, 1, 8, 6)))

@@ -107,9 +107,7 @@ def test_clips_of_a_batch_have_an_image_each(
     host_module: Host, stock: Callable[[str], Any], prior: Callable[..., Any], kind: str
 ) -> None:
     images = torch.cat([image_latent(kind, 1), image_latent(kind, 2)])
-    held = sample_stock(
-        host_module, prior(stock(kind), images, 1.0, 1.0, frames=3), empty_latent(kind, clips=2)
-    )
+    held = sample_stock(host_module, prior(stock(kind), images, 1.0, 1.0, frames=3), empty_latent(kind, clips=2))
     clips = held if kind == "flow" else held.unflatten(0, (2, 3)).movedim(2, 1)
     expected = images if images.ndim == 5 else images[:, :, None]
     torch.testing.assert_close(clips, expected.expand_as(clips), rtol=0, atol=1e-4)

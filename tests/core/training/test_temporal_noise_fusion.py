@@ -1,7 +1,6 @@
 """TRIP's training: the loss is that of the fused prediction, and reaches fusion and base alike."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch

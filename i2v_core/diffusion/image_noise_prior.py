@@ -103,7 +103,7 @@ def check_image(clip: Tensor, image: Tensor) -> None:
     if tuple(image.shape) != (batch, channels, 1, height, width):
         raise ValueError(
             f"the image latent must be `b c 1 h w` = {(batch, channels, 1, height, width)} for this clip, got "
-            f"{tuple(image.shape)}: encode one picture for each clip, at the clip's size, with the model's own autoencoder"
+            f"{tuple(image.shape)}: encode one picture for each clip, at the clip's size, with the model's autoencoder"
         )
 
 

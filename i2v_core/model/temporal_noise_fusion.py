@@ -1,4 +1,4 @@
-"""Temporal Noise Fusion of TRIP (arXiv:2403.17005, section 3.4 and figure 3): reference and residual, merged by attention."""
+"""Temporal noise fusion of TRIP (arXiv:2403.17005, section 3.4, figure 3): reference and residual, merged."""
 
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
@@ -140,7 +140,7 @@ class TemporalNoiseFusion(nn.Module):
         embedding = self.time_embed(sinusoidal_embedding(timesteps, config.features).to(residual.dtype))
         embedding = repeat(embedding, "b d -> (b t) d", t=frames)
         patches = self._patches(residual)
-        codes = _position_codes(*patches.shape[1:3], config.features).to(patches)
+        codes = _position_codes(patches.shape[1], patches.shape[2], config.features).to(patches)
         tokens, image = (
             rearrange(project(values) + codes, "b h w d -> b (h w) d")
             for project, values in ((self.residual_in, patches), (self.reference_in, self._patches(reference)))

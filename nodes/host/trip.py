@@ -82,8 +82,8 @@ def _configure(adapter: GivenAdapter | None, channels: int, settings: TripSettin
         trained = adapter.contents.config
         if trained.channels != channels:
             raise ValueError(
-                f"'{adapter.name}' was trained for latents of {trained.channels} channels, this model's have {channels}: "
-                "use the model that the adapter's page names."
+                f"'{adapter.name}' was trained for latents of {trained.channels} channels, this model's have "
+                f"{channels}: use the model that the adapter's page names."
             )
         if settings.fusion == "learned" and trained.fusion != "learned":
             raise ValueError(

@@ -120,7 +120,7 @@ def test_gradients_reach_fusion_and_network_alike() -> None:
 def test_what_does_not_fit_is_refused_in_one_sentence() -> None:
     y, conditions = given(SMALL)
     learned, times = denoiser("text_to_video"), torch.tensor([5.0, 5.0])
-    with pytest.raises(ValueError, match="conditions.image_latent is needed, got None"):
+    with pytest.raises(ValueError, match="image_latent is needed, got None"):
         learned.predict(y, times, replace(conditions, image_latent=None))
     with pytest.raises(ValueError, match="encode one picture for each clip, at the clip's size"):
         learned.predict(y, times, replace(conditions, image_latent=torch.zeros(2, 4, 1, 8, 6)))

@@ -1,8 +1,9 @@
 """Time and memory of one step of dual guidance with 1, 2 and 3 passes, together and in turn, against one pass.
 
-Prints ratios of times (median of the runs, all settings measured in turn in one process) and of peak memory: allocated
-on CUDA, and on the CPU the activations that PyTorch's profiler saw. The demo model with image retention, or alone if
-there is no adapter file. Usage: `python benchmarks/dual_guidance.py --runs 7`.
+Prints ratios of times (median of the runs, all settings measured in turn in one process; on the CPU processor time of
+one thread, which other programs disturb little) and of peak memory: allocated on CUDA, and on the CPU the activations
+that PyTorch's profiler saw. The demo model with image retention, or alone if there is no adapter file.
+Usage: `python benchmarks/dual_guidance.py --runs 7`.
 """
 
 import argparse
@@ -45,11 +46,12 @@ def peak_memory(step: Callable[[], object], device: torch.device) -> int:
 
 
 def seconds(step: Callable[[], object], device: torch.device) -> float:
-    started = time.perf_counter()
+    clock = time.perf_counter if device.type == "cuda" else time.process_time
+    started = clock()
     step()
     if device.type == "cuda":
         torch.cuda.synchronize(device)
-    return time.perf_counter() - started
+    return clock() - started
 
 
 @torch.inference_mode()
@@ -61,6 +63,7 @@ def main() -> None:
     parser.add_argument("--adapter", default=ROOT / "demo" / "adapters" / "image_retention.safetensors")
     options = parser.parse_args()
     device, clips = torch.device(options.device), options.clips
+    torch.set_num_threads(1)
     checkpoint = load_checkpoint(ROOT / "demo" / "i2v_demo.safetensors", device=device)
     adapters = [load_adapter(options.adapter, device=device)] if Path(options.adapter).exists() else []
     denoiser = Denoiser.adapted(checkpoint.unet, checkpoint.preset, adapters)

@@ -63,7 +63,7 @@ def run(host: ComfyServer, variant: str, file: str) -> numpy.ndarray:
 
 @pytest.mark.parametrize(("variant", "layout"), CASES)
 def test_the_file_runs_under_any_name(host: ComfyServer, checkpoints: Path, variant: str, layout: Layout) -> None:
-    path = write_small(checkpoints, variant, layout, name=f"videocrafter2 {layout} {len(variant)}.ckpt", towers=False)
+    path = write_small(checkpoints, variant, layout, name=f"videocrafter2 {layout} {len(variant)}.ckpt")
     frames = run(host, variant, path.name)
     path.unlink()
     assert frames.shape == (FRAMES, 32, 64, 3)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from . import load_checkpoint, save_checkpoint
 from .denoiser import Denoiser
+from .evaluation.command import add_arguments as add_evaluation_arguments
 from .weights import load_adapter, read_checkpoint
 
 Command = Callable[[argparse.Namespace], None]
@@ -56,7 +57,13 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Measure how often a model follows the motion asked for, on photographs it never saw."""
+    """Measure result folders or a protocol's clips; with neither, how often a model follows the motion asked for."""
+    if arguments.folders or arguments.protocol:
+        from .evaluation.command import evaluate_files
+
+        if path := evaluate_files(arguments, progress):
+            print(path)
+        return
     from .evaluation import evaluate_motion
     from .generate import GenerateConfig
 
@@ -154,7 +161,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--steps", type=int)
     sub.add_argument("--guidance", type=float)
     sub.add_argument("--device", default="cpu")
-    sub.add_argument("--output", help="JSON file for the report")
+    sub.add_argument("--output", help="JSON file for the report; with folders or a protocol: a folder")
+    add_evaluation_arguments(sub)
 
     sub = command(convert, "source", "target")
     sub.add_argument("--dialect", choices=("i2v", "lvdm"), default="i2v")

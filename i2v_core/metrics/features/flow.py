@@ -64,7 +64,7 @@ def weightless_flow() -> FlowEstimator:
         # Gray, since the method compares single values.
         frames = clip_to_frames(clip).mean(-1).cpu().numpy().astype(np.float32)
         radius = max(3, min(frames.shape[1:]) // 16)
-        flows = [registration.optical_flow_ilk(a, b, radius=radius) for a, b in pairwise(frames)]
+        flows = [registration.optical_flow_ilk(a, b, radius=radius, num_warp=4) for a, b in pairwise(frames)]
         # Rows come first there, columns here.
         return torch.from_numpy(np.stack(flows)).float().flip(1)
 

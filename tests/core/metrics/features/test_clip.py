@@ -1,4 +1,4 @@
-"""CLIP from every layout against the libraries that define it, with the right activation; refusals say what to bring."""
+"""CLIP from every layout against the libraries that define it, with the right activation."""
 
 from pathlib import Path
 

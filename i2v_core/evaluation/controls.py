@@ -1,5 +1,6 @@
 """Control rows: clips that a measure must be able to tell from the ground truth before it may support a claim."""
 
+import hashlib
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +18,7 @@ class Control:
     caption: str | None
 
 
-def control_clips(truth: Tensor, caption: str | None, wrong_caption: str | None, *, seed: int) -> dict[str, Control]:
+def control_clips(truth: Tensor, caption: str | None, wrong_caption: str | None, *, seed: str) -> dict[str, Control]:
     """Control rows of one item by name.
 
     `truth` is the clip itself, `frozen` its first frame repeated, `shuffled` its frames in another order, `noise` the
@@ -25,9 +26,10 @@ def control_clips(truth: Tensor, caption: str | None, wrong_caption: str | None,
 
     Args:
         truth: pixels in [-1, 1], `c t h w`, at least two frames.
-        seed: of the order and the noise.
+        seed: of the order and the noise, any text.
     """
-    frames, generator = truth.shape[1], torch.Generator().manual_seed(seed)
+    number = int.from_bytes(hashlib.sha256(seed.encode()).digest()[:6], "big")
+    frames, generator = truth.shape[1], torch.Generator().manual_seed(number)
     order = torch.randperm(frames, generator=generator)
     if torch.equal(order, torch.arange(frames)):
         order = order.roll(1)

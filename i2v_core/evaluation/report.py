@@ -25,10 +25,11 @@ STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1100px;padding:0 1em;color:#1a1a1a;background:#fff}
 table{border-collapse:collapse;margin:.6em 0 1.4em}
 th,td{padding:.25em .7em;text-align:right;border-bottom:1px solid #ddd}
-th:first-child,td:first-child{text-align:left}.scroll{overflow-x:auto}small,.note{color:#666}
+th,td{white-space:nowrap}th:first-child,td:first-child{text-align:left;white-space:normal}
+.scroll{overflow-x:auto}small,.note{color:#666}.prose td{white-space:normal;text-align:left}
 svg.curves{max-width:640px;width:100%;font-size:12px}svg polyline{fill:none;stroke-width:2}svg .grid{stroke:#e4e4e4}
 svg .key{stroke-width:3}video{height:144px;background:#000}.clip{border-top:1px solid #ddd;padding:.6em 0}
-.clip figure{display:inline-block;margin:0 1em .4em 0;vertical-align:top}.clip img{display:block;max-width:100%}
+.clip figure{display:flex;gap:.8em;align-items:center;margin:.4em 0;flex-wrap:wrap}.clip img{max-width:100%}
 .ordered{color:#007a3d}.reversed{color:#b00020;font-weight:600}.warning{background:#fff6d6;padding:.4em .8em}
 """
 
@@ -156,11 +157,12 @@ def _sets(summary: Mapping[str, Any]) -> str:
 
 
 def _errors(summary: Mapping[str, Any]) -> str:
-    return _table(
+    table = _table(
         ["reason", "measures", "clips"],
         [[escape(told["sentence"]), escape(", ".join(told["measures"])), str(len(told["clips"]))]
          for told in summary["errors"]],
     )  # fmt: skip
+    return f'<div class="prose">{table}</div>'
 
 
 def _settings(summary: Mapping[str, Any]) -> str:

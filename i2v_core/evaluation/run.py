@@ -97,7 +97,7 @@ def measure_item(item: Item, config: EvaluationConfig, networks: Networks) -> tu
     # Without ground truth the controls are made of the first result, which is then not called the truth.
     base = truth or next(((clip, fps) for clip, fps, _ in clips.values()), None)
     if config.controls and refusal is None and base is not None and base[0].shape[1] > 1:
-        controls = control_clips(base[0], item.caption, item.wrong_caption, seed=config.protocol.seed)
+        controls = control_clips(base[0], item.caption, item.wrong_caption, seed=f"{config.protocol.seed}/{item.name}")
         clips |= {
             row: (control.clip, base[1], control.caption)
             for row, control in controls.items()

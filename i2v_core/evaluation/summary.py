@@ -23,6 +23,7 @@ from .run import EvaluationConfig, Record, read_features
 
 FEW = 256  # below it a Fréchet distance says more of the number of clips than of the clips
 SPLITS = 10
+WRONG = "wrong caption"
 
 Distance = Callable[[Tensor, Tensor], float]
 DISTANCES: Mapping[str, tuple[str, Distance]] = {
@@ -89,6 +90,8 @@ def _curves(name: str, rows: Sequence[str], records: Sequence[Record]) -> dict[s
     """Mean over the items of each row's curve, as far as their shortest reaches."""
     means = {}
     for row in rows:
+        if row == WRONG:
+            continue  # the truth's frames once more
         curves = [record["rows"].get(row, {}).get("values", {}).get(name) for record in records]
         curves = [curve for curve in curves if curve is not None]
         if curves:
@@ -103,8 +106,8 @@ def _sets(
     """Measures of whole rows: a value with what belongs to it, or the sentence why there is none."""
     told: dict[str, dict[str, Any]] = {name: {} for name in (*DISTANCES, "fid", "inception_score")}
     for row in rows:
-        if row == "wrong caption":
-            continue  # the truth's clips once more
+        if row == WRONG:
+            continue
         if row != "truth":
             for name, (kind, distance) in DISTANCES.items():
                 _try(told[name], row, partial(_distance, config, items, row, kind, distance, records))
@@ -123,7 +126,7 @@ def _try(told: dict[str, Any], row: str, measure: Callable[[], dict[str, Any]]) 
 def _features(config: EvaluationConfig, items: list[Item], row: str, kind: str) -> Tensor:
     found = read_features(config.output, items, row, kind)
     if not found:
-        raise ValueError(f"No clip of '{row}' has features of {kind}: see the sentences of the items.")
+        raise ValueError(f"There are no features of {kind} of both sides: see what was not measured.")
     return torch.cat(found)
 
 
@@ -157,7 +160,7 @@ def _fid(config: EvaluationConfig, items: list[Item], row: str) -> dict[str, Any
                     part = FeatureStatistics.of(features[first:])
                     streamed = part if streamed is None else streamed.merge(part)
             if streamed is None:
-                raise ValueError(f"No clip of '{side}' has features of inception: see the sentences of the items.")
+                raise ValueError("There are no features of inception of both sides: see what was not measured.")
             sides.append(streamed)
         told |= {name: frechet_distance_of_statistics(*sides), "frames": sides[0].count, "count": len(items)}
     return told

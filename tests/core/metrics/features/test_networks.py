@@ -5,7 +5,9 @@ import warnings
 from pathlib import Path
 
 import pytest
+import pytorch_fid.inception as pytorch_fid
 import torch
+import torchvision
 from torch.nn import functional as F
 
 from i2v_core.metrics.distribution import frechet_distance
@@ -13,7 +15,7 @@ from i2v_core.metrics.features.c3d import C3D, load_c3d
 from i2v_core.metrics.features.c3d import prepare_clips as prepare_for_c3d
 from i2v_core.metrics.features.flow import load_raft, weightless_flow
 from i2v_core.metrics.features.i3d import I3D, MaxPool, Unit3D, load_i3d, prepare_clips
-from i2v_core.metrics.features.inception import build_inception, load_inception
+from i2v_core.metrics.features.inception import build_inception, load_inception, resize_like_tensorflow
 
 
 class ScriptedI3D(torch.nn.Module):
@@ -117,25 +119,47 @@ def test_c3d_has_tgan2s_layers_and_preprocessing(tmp_path: Path) -> None:
         load_c3d(tmp_path / "c3d.pt")(clips[:, :, :8])
 
 
-def test_inception_equals_torch_fidelity_on_the_same_weights(tmp_path: Path) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # an independent implementation, but not ours to mend
-        from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
-
-        torch.manual_seed(0)
-        weights = {
-            name: torch.rand_like(tensor) + 0.5 if name.endswith("running_var") else tensor
-            for name, tensor in build_inception().state_dict().items()
-        }
-        path = tmp_path / "weights-inception-2015-12-05-6726825d.pth"
-        torch.save(weights, path)
-        reference = FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(path))
-        clip = 2 * torch.rand(3, 2, 48, 64, generator=torch.Generator().manual_seed(0)) - 1
-        levels = ((clip + 1) * 127.5).round().to(torch.uint8).transpose(0, 1)
-        (expected,) = reference(levels)
+def test_inception_equals_pytorch_fid_on_the_same_weights(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    weights = {
+        name: torch.rand_like(tensor) + 0.5 if name.endswith("running_var") else tensor
+        for name, tensor in build_inception().state_dict().items()
+    }
+    path = tmp_path / "weights-inception-2015-12-05-6726825d.pth"
+    torch.save(weights, path)
+    reference = torchvision.models.inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
+    # As its loader does before it downloads.
+    a, c = pytorch_fid.FIDInceptionA, pytorch_fid.FIDInceptionC
+    reference.Mixed_5b, reference.Mixed_5c, reference.Mixed_5d = a(192, 32), a(256, 64), a(288, 64)
+    reference.Mixed_6b, reference.Mixed_6c = c(768, 128), c(768, 160)
+    reference.Mixed_6d, reference.Mixed_6e = c(768, 160), c(768, 192)
+    reference.Mixed_7b, reference.Mixed_7c = pytorch_fid.FIDInceptionE_1(1280), pytorch_fid.FIDInceptionE_2(2048)
+    reference.load_state_dict(weights)
+    reference.fc = torch.nn.Identity()
+    clip = 2 * torch.rand(3, 2, 48, 64, generator=torch.Generator().manual_seed(0)) - 1
+    levels = ((clip + 1) * 127.5).round().transpose(0, 1)
+    with torch.inference_mode():
+        expected = reference.eval()((resize_like_tensorflow(levels) - 128) / 128)
     features = load_inception(path)(clip)
     assert features.shape == (2, 2048)
-    torch.testing.assert_close(features, expected, rtol=1e-3, atol=1e-4 * expected.abs().max().item())
+    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize("side", [7, 20])
+def test_resizing_for_inception_is_tensorflow_1s(side: int) -> None:
+    """Output i lies at i * old / new, between its two neighbors; the last one is held."""
+    picture = torch.rand(1, 2, 11, 13)
+    new = resize_like_tensorflow(picture, side)
+
+    def weights(size: int) -> torch.Tensor:
+        place = torch.arange(side) * size / side
+        low = place.floor().long()
+        matrix = torch.zeros(side, size)
+        matrix[torch.arange(side), low] = 1 - (place - low)
+        matrix[torch.arange(side), (low + 1).clamp_max(size - 1)] += place - low
+        return matrix
+
+    torch.testing.assert_close(new, weights(11) @ picture @ weights(13).T, rtol=1e-4, atol=1e-5)
 
 
 def test_raft_takes_torchvisions_weights(tmp_path: Path) -> None:

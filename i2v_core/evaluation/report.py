@@ -21,6 +21,7 @@ from .svg import draw_curves
 
 EMBED_ONE, EMBED_ALL = 2 << 20, 48 << 20  # bytes of video kept inside the file; larger ones are linked
 SHEET_FRAMES, SHEET_HEIGHT = 8, 72
+MOST_ROWS = 200  # clips with pictures; a page of thousands would not open
 STYLE = """
 body{font:15px/1.45 system-ui,sans-serif;margin:2em auto;max-width:1100px;padding:0 1em;color:#1a1a1a;background:#fff}
 table{border-collapse:collapse;margin:.6em 0 1.4em}
@@ -58,7 +59,10 @@ def render_report(
 ) -> str:
     """The HTML text; `report` is where it will lie."""
     budget = Budget()
-    clips = [_clip_row(item, record, protocol, budget, report) for item, record in zip(items, records, strict=True)]
+    shown = list(zip(items, records, strict=True))[:MOST_ROWS]
+    clips = [_clip_row(item, record, protocol, budget, report) for item, record in shown]
+    if len(items) > MOST_ROWS:
+        clips.append(f"<p class=note>{len(items) - MOST_ROWS} more clips are measured and not shown here.</p>")
     return "\n".join(
         [
             "<!doctype html>", '<html lang="en"><meta charset="utf-8"><title>Evaluation</title>',
@@ -166,7 +170,8 @@ def _errors(summary: Mapping[str, Any]) -> str:
 
 
 def _settings(summary: Mapping[str, Any]) -> str:
-    return "\n".join(f"{name}: {value}" for name, value in summary["settings"].items())
+    told = summary["settings"] | {f"measured with, {kind}": name for kind, name in summary["networks"].items()}
+    return "\n".join(f"{name}: {value}" for name, value in told.items())
 
 
 def _clip_row(item: Item, record: Record, protocol: ClipProtocol, budget: Budget, report: Path) -> str:

@@ -104,15 +104,16 @@ def measure_item(item: Item, config: EvaluationConfig, networks: Networks) -> tu
             if row != "truth" or truth is not None
         }
     for row, (clip, fps, caption) in clips.items():
-        image = _given_image(item, clip, config.protocol)
+        image, refusal = _given_image(item, clip, config.protocol)
         sample = Sample(
             clip, networks.encoders(), reference=truth[0] if truth else None, image=image, caption=caption, fps=fps
         )
         values, errors = measure_clip(sample)
         found, refused = set_features(clip, networks)
         features |= {f"{row}/{kind}": tensor for kind, tensor in found.items()}
-        rows[row] = {"values": values, "errors": errors | refused, "shape": list(clip.shape), "fps": fps}
-    return {"name": item.name, "caption": item.caption, "rows": rows}, features
+        errors |= refused if refusal is None else refused | {"image": refusal}
+        rows[row] = {"values": values, "errors": errors, "shape": list(clip.shape), "fps": fps}
+    return {"name": item.name, "caption": item.caption, "rows": rows, "networks": networks.names()}, features
 
 
 def set_features(clip: Tensor, networks: Networks) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -152,9 +153,12 @@ def _read(path: Path | None, protocol: ClipProtocol) -> tuple[tuple[Tensor, floa
         return None, str(error)
 
 
-def _given_image(item: Item, clip: Tensor, protocol: ClipProtocol) -> Tensor | None:
+def _given_image(item: Item, clip: Tensor, protocol: ClipProtocol) -> tuple[Tensor | None, str | None]:
     height, width = clip.shape[-2:]
-    return None if item.image is None else read_picture(item.image, height, width, protocol.fit)
+    try:
+        return (None if item.image is None else read_picture(item.image, height, width, protocol.fit)), None
+    except (ValueError, OSError) as error:
+        return None, f"The given image cannot be used: {error}"
 
 
 def _path(output: Path, item: Item, ending: str) -> Path:

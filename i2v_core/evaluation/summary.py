@@ -46,6 +46,7 @@ def summarize(config: EvaluationConfig, items: Sequence[Item], records: Sequence
         "sets": _sets(config, list(items), rows, records),
         "errors": _errors(records),
         "settings": config.settings(),
+        "networks": {kind: name for record in records for kind, name in record["networks"].items()},
     }
 
 

@@ -131,6 +131,7 @@ def test_bad_files_are_told_and_the_others_measured(
     (good / "clip0.mp4").write_bytes(b"not a video")
     short = write_clips(tmp_path / "short", count=2, frames=4)
     shutil.copy(short["truth"] / "clip1.mp4", truth / "clip1.mp4")
+    (truth / "clip2.png").write_bytes(b"not a picture")
     assert run(monkeypatch, [str(good), "--references", str(truth), "--output", str(output)]) == 0
     report = json.loads((output / "report.json").read_text())
     sentences = {entry["sentence"]: entry for entry in report["errors"]}
@@ -139,6 +140,8 @@ def test_bad_files_are_told_and_the_others_measured(
     lengths = next(told for sentence, told in sentences.items() if "clip and its ground truth" in sentence)
     assert {"psnr", "ssim"} <= set(lengths["measures"])
     assert any("needs a caption" in sentence for sentence in sentences)
+    assert any("given image cannot be used" in sentence and "clip2.png" in sentence for sentence in sentences)
+    assert report["networks"] == {"flow": "scikit-image iLK"}, "which flow stands beside the numbers"
     assert report["measures"]["psnr"]["rows"]["results"]["count"] == 1
     assert report["measures"]["motion_amount"]["rows"]["results"]["count"] == 2
 

@@ -27,10 +27,6 @@ class Processes:
     def is_main(self) -> bool:
         return self._state is None or bool(self._state.is_main_process)
 
-    @property
-    def count(self) -> int:
-        return 1 if self._state is None else int(self._state.num_processes)
-
     def share(self, work: Sequence[T]) -> Any:
         """Context manager that gives this process its part of the work, the same in every process."""
         return nullcontext(work) if self._state is None else self._state.split_between_processes(list(work))

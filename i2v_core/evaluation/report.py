@@ -157,7 +157,8 @@ def _sets(summary: Mapping[str, Any]) -> str:
             warnings += [f"<p class=warning>{name}, {escape(row)}: {escape(told['warning'])}</p>"] * ("warning" in told)
     refused = {told["error"] for by_row in summary["sets"].values() for told in by_row.values() if "error" in told}
     notes = [f"<p class=note>{escape(sentence)}</p>" for sentence in sorted(refused)]
-    return "".join([_table(["measure", "row", "values"], rows), *warnings, *notes])
+    floor = "<p class=note>floor: two disjoint draws of real clips, of floor_count each; compare at_floor_count.</p>"
+    return "".join([_table(["measure", "row", "values"], rows), floor * bool(rows), *warnings, *notes])
 
 
 def _errors(summary: Mapping[str, Any]) -> str:

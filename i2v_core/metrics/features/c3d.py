@@ -3,6 +3,9 @@
 Layers and preprocessing are those of TGAN2, whose weights StyleGAN-V ported to TorchScript.
 """
 
+from pathlib import Path
+
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -73,14 +76,10 @@ def load_c3d(path: StrPath | None, *, device: str = "cpu") -> ClipFeatures:
     return probabilities
 
 
-def _tensors(path: StrPath) -> dict[str, Tensor]:
+def _tensors(path: Path) -> dict[str, Tensor]:
     """A state dict, or TGAN2's own npz with `conv1a/W` and `conv1a/b`."""
-    from pathlib import Path
-
-    import numpy as np
-
-    if Path(path).suffix != ".npz":
-        return state_dict(Path(path))
+    if path.suffix != ".npz":
+        return state_dict(path)
     renamed = {"W": "weight", "b": "bias"}
     with np.load(path, allow_pickle=False) as arrays:
         pairs = [(name.split("/"), torch.from_numpy(arrays[name])) for name in arrays.files]

@@ -68,7 +68,7 @@ def required_path(kind: str, path: StrPath | None) -> Path:
     wanted = SOURCES[kind]
     given = "none was given" if path is None else f"there is nothing at '{path}'"
     raise FileNotFoundError(
-        f"{wanted.metrics} need weights from a local file and {given}: give --{kind} the path of {wanted.file}. "
+        f"No weights for {wanted.metrics}: {given}. Give --{kind} the path of {wanted.file}. "
         f"Usual source: {wanted.source}; sha256: {wanted.checksum}. Nothing is downloaded."
     )
 

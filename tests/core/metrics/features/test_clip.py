@@ -76,7 +76,7 @@ def test_openais_own_weights_get_quick_gelu_and_others_must_say(clip: torch.Tens
 
 def test_without_a_file_the_sentence_names_file_source_and_hash(tmp_path: Path) -> None:
     for path in (None, tmp_path / "absent"):
-        with pytest.raises(FileNotFoundError, match=r"give --clip .* clip-vit-base-patch32.* sha256: .*40d36571"):
+        with pytest.raises(FileNotFoundError, match=r"Give --clip .* clip-vit-base-patch32.* sha256: .*40d36571"):
             load_clip(path)
 
 

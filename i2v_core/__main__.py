@@ -13,6 +13,7 @@ from torch import Tensor
 from . import generate, load_checkpoint, save_checkpoint
 from .denoiser import Denoiser
 from .diffusion.guidance import ScaleSchedule, parse_scale
+from .evaluation.command import add_arguments as add_evaluation_arguments
 from .generate import GenerateConfig
 from .weights import Checkpoint, describe, load_adapter, read_checkpoint
 
@@ -67,7 +68,13 @@ def train(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Measure how often a model follows the motion asked for, on photographs it never saw."""
+    """Measure result folders or a protocol's clips; with neither, how often a model follows the motion asked for."""
+    if arguments.folders or arguments.protocol:
+        from .evaluation.command import evaluate_files
+
+        if path := evaluate_files(arguments, progress):
+            print(path)
+        return
     from .evaluation import evaluate_motion
 
     started = time.monotonic()
@@ -189,7 +196,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--steps", type=int)
     sub.add_argument("--guidance", type=float)
     sub.add_argument("--device", default="cpu")
-    sub.add_argument("--output", help="JSON file for the report")
+    sub.add_argument("--output", help="JSON file for the report; with folders or a protocol: a folder")
+    add_evaluation_arguments(sub)
 
     sub = command(convert, "source", "target")
     sub.add_argument("--dialect", choices=("i2v", "lvdm"), default="i2v")

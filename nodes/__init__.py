@@ -10,6 +10,7 @@ from .host.folders import register_demo_folders
 from .image_retention import I2VApplyImageRetention
 from .loaders import I2VLoadCheckpoint
 from .look_back import I2VApplyLookBack
+from .metrics import I2VCompareClips, I2VMetrics
 from .sampling import I2VAnalyticNoise, I2VDDIMSampler, I2VGuidanceRescale, I2VSchedule
 from .stories import I2VContinueVideo, I2VJoinClips
 from .trip import I2VApplyTRIP, I2VImageNoisePrior
@@ -43,4 +44,6 @@ class I2VExtension(ComfyExtension):
             I2VContinueVideo,
             I2VJoinClips,
             I2VCombineVideo,
+            I2VMetrics,
+            I2VCompareClips,
         ]

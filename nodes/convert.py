@@ -8,7 +8,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ..i2v_core.shapes import VideoShape
-from ..i2v_core.video.frames import FitMode, fit_image, to_model_range
+from ..i2v_core.video.frames import FitMode, clip_to_frames, fit_image, frames_to_clip, to_model_range, to_rgb
 
 
 def rows_to_clips(rows: Tensor, frames: int) -> Tensor:
@@ -99,3 +99,18 @@ def pinned_video_latent(first: Tensor, frames: int) -> dict[str, Tensor]:
 def _check_frames(frames: int) -> None:
     if frames < 1:
         raise ValueError(f"A video needs at least 1 frame, got {frames}.")
+
+
+def frames_to_pixels(frames: Tensor, name: str) -> Tensor:
+    """IMAGE frames `t h w c` to one clip's pixels `3 t h w` in [-1, 1], float32 on the CPU.
+
+    Raises ValueError for other axes, other channels, or NaN; `name` is the input's.
+    """
+    if frames.ndim != 4:
+        raise ValueError(f"Expected {name} as frames `t h w c`, got shape {tuple(frames.shape)}.")
+    return frames_to_clip(to_rgb(frames.float().cpu()))
+
+
+def pixels_to_frames(pixels: Tensor) -> Tensor:
+    """A clip's pixels `3 t h w` in [-1, 1] to IMAGE frames `t h w 3` in [0, 1]."""
+    return clip_to_frames(pixels)

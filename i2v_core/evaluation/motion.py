@@ -8,12 +8,12 @@ import torch
 from einops import repeat
 from torch import Tensor
 
-from .denoiser import Denoiser
-from .generate import GenerateConfig, encode_conditions, null_conditions, sample
-from .metrics.camera_motion import measure_camera_motion
-from .metrics.pixels import psnr
-from .training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops, MovingCropsConfig
-from .weights import Checkpoint
+from ..denoiser import Denoiser
+from ..generate import GenerateConfig, encode_conditions, null_conditions, sample
+from ..metrics.camera_motion import measure_camera_motion
+from ..metrics.pixels import psnr
+from ..training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops, MovingCropsConfig
+from ..weights import Checkpoint
 
 
 @dataclass(frozen=True)

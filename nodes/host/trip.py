@@ -65,8 +65,18 @@ def apply_trip(model: Any, latent: Tensor, adapter: GivenAdapter | None, setting
     patched, module = (model.clone(), None) if adapter is None else attach(model, adapter)
     fusion = module if config.fusion == "learned" else build_temporal_noise_fusion(config)
     path = ResidualPath(base, latent, fusion, settings.start_percent, settings.end_percent)
-    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, path)
+    add_outermost(patched, path)
     return patched
+
+
+def add_outermost(patched: Any, wrapper: Any) -> None:
+    """Put a wrapper around all others of the network, whatever order the nodes stand in.
+
+    Image retention and look-back then see the joined frame as the network does.
+    """
+    others = patched.wrappers.pop(WrappersMP.DIFFUSION_MODEL, {})
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, wrapper)
+    patched.wrappers[WrappersMP.DIFFUSION_MODEL] |= others
 
 
 def _configure(adapter: GivenAdapter | None, channels: int, settings: TripSettings) -> TemporalNoiseFusionConfig:

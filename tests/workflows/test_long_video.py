@@ -44,6 +44,6 @@ def test_a_long_video_in_pieces_is_the_one_made_at_once(host: ComfyServer, graph
     with Image.open(PHOTOGRAPH) as image:
         picture = to_model_range(fit_image(torch.from_numpy(np.array(image.convert("RGB"))), 64, 64))
     first = torch.from_numpy(pieces[0]).float() / 127.5 - 1
-    assert psnr(first.permute(2, 0, 1), picture.permute(2, 0, 1)) > 30
+    assert psnr(first.permute(2, 0, 1), picture.permute(2, 0, 1)) > 26
     assert host.log is not None
     assert "look-back carries" in host.log.read_text(encoding="utf-8", errors="replace")

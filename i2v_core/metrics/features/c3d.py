@@ -1,6 +1,8 @@
 """C3D fine-tuned on UCF101 (Tran et al., 1412.0767): class probabilities for the video Inception Score.
 
-Layers and preprocessing are those of TGAN2, whose weights StyleGAN-V ported to TorchScript.
+Layers and preprocessing are those of TGAN2, whose weights StyleGAN-V ported to TorchScript. The module here subtracts
+the mean of each channel, TGAN2 a mean picture from a file of its own: only the archive's scores are comparable to the
+digit.
 """
 
 from pathlib import Path

@@ -4,6 +4,7 @@ import os
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import pytorch_fid.inception as pytorch_fid
 import torch
@@ -117,6 +118,12 @@ def test_c3d_has_tgan2s_layers_and_preprocessing(tmp_path: Path) -> None:
     torch.testing.assert_close(prepared[0, :, 0, 0, 0], expected)
     with pytest.raises(ValueError, match="clips of 16 frames, got 8"):
         load_c3d(tmp_path / "c3d.pt")(clips[:, :, :8])
+
+
+def test_tgan2s_own_names_are_understood(tmp_path: Path) -> None:
+    np.savez(tmp_path / "conv3d_deepnetA_ucf.npz", **{"conv1a/W": np.zeros(1), "fc8/b": np.zeros(101)})
+    with pytest.raises(ValueError, match=r"of another shape: conv1a.weight \(1\)"):
+        load_c3d(tmp_path / "conv3d_deepnetA_ucf.npz")
 
 
 def test_inception_equals_pytorch_fid_on_the_same_weights(tmp_path: Path) -> None:

@@ -15,7 +15,17 @@ from .denoiser import Denoiser
 from .diffusion.guidance import ScaleSchedule, parse_scale
 from .evaluation.command import add_arguments as add_evaluation_arguments
 from .generate import GenerateConfig
-from .weights import Checkpoint, describe, load_adapter, read_checkpoint
+from .weights import (
+    AdapterContents,
+    Checkpoint,
+    CheckpointContents,
+    describe,
+    describe_adapter,
+    is_adapter,
+    load_adapter,
+    read_adapter,
+    read_checkpoint,
+)
 
 Command = Callable[[argparse.Namespace], None]
 
@@ -106,8 +116,13 @@ def convert(arguments: argparse.Namespace) -> None:
 
 def inspect(arguments: argparse.Namespace) -> None:
     """Say what a weights file holds, without loading the weights."""
-    contents = read_checkpoint(arguments.checkpoint, preset=arguments.preset, described=True)
-    print(describe(contents))
+    contents: AdapterContents | CheckpointContents
+    if is_adapter(arguments.checkpoint):
+        contents = read_adapter(arguments.checkpoint, described=True)
+        print(describe_adapter(contents))
+    else:
+        contents = read_checkpoint(arguments.checkpoint, preset=arguments.preset, described=True)
+        print(describe(contents))
     for name, value in sorted(contents.metadata.items()):
         print(f"{name}: {value}")
 

@@ -70,15 +70,28 @@ class Adapter:
     metadata: Mapping[str, str]
 
 
-def read_adapter(path: StrPath) -> AdapterContents:
+def is_adapter(path: StrPath) -> bool:
+    """Whether a readable weights file says of itself that it is an adapter.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        CheckpointError: it cannot be read at all.
+    """
+    return read_tensors(path, described=True).metadata.get("i2v.kind") in ADAPTERS
+
+
+def read_adapter(path: StrPath, *, described: bool = False) -> AdapterContents:
     """Read an adapter file without building its network.
+
+    Args:
+        described: what is larger than a vector gets no numbers, only shape and kind; enough to describe the file.
 
     Raises:
         FileNotFoundError: there is no such file.
         CheckpointError: the file cannot be used; one sentence says why and what to do.
     """
     try:
-        file = read_tensors(path)
+        file = read_tensors(path, described=described)
         kind = file.metadata.get("i2v.kind")
         if kind == "checkpoint" or kind is None:
             raise CheckpointError("it is no adapter of this pack but a whole model; load it with I2V Load Checkpoint")

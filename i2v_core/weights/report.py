@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor
 
 from ..presets import Preset
+from .adapters import AdapterContents
 from .contents import CheckpointContents
 from .refusals import list_names
 
@@ -17,10 +18,24 @@ PARTS = {
     "CLIP image tower": "clip_vision",
 }
 
+TABLE_HEAD = f"{'part':<20} {'tensors':>8} {'parameters':>12} {'size':>10}  precision"
+
 
 def describe(contents: CheckpointContents) -> str:
     """Describe a checkpoint in lines: what it is, what it was trained on, its parts, and what was left aside."""
     return "\n".join(_lines(contents))
+
+
+def describe_adapter(contents: AdapterContents) -> str:
+    """Describe an adapter in lines: its method and configuration, and the base's weights that it brings along."""
+    lines = (
+        f"adapter of {contents.kind.replace('_', ' ')}",
+        TABLE_HEAD,
+        _part(contents.kind.replace("_", " "), contents.tensors),
+        _part("of the base's U-Net", contents.unet),
+        str(contents.config),
+    )
+    return "\n".join(lines)
 
 
 def _lines(contents: CheckpointContents) -> Iterator[str]:
@@ -29,7 +44,7 @@ def _lines(contents: CheckpointContents) -> Iterator[str]:
         others = " or ".join(contents.alternatives)
         yield f"The file does not tell it from {others}; name that preset if it is one."
     yield _training(contents.preset)
-    yield f"{'part':<20} {'tensors':>8} {'parameters':>12} {'size':>10}  precision"
+    yield TABLE_HEAD
     for label, field in PARTS.items():
         yield _part(label, getattr(contents, field))
     if contents.left_aside:

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from i2v_core import load_checkpoint
-from i2v_core.__main__ import main
+from i2v_core.__main__ import DEMO, main
 from i2v_core.video import read_video
 from tests.core.training.small import small_recipe
 from tests.core.weights.small_files import write_small
@@ -49,6 +49,14 @@ def test_train_prints_the_checkpoint(call: Call, checkpoint: Path, folder: Path)
     code, out, _ = call("train", folder / "recipe.json")
     assert code == 0
     assert Path(out.strip()) == checkpoint
+
+
+def test_inspect_names_what_an_adapter_holds(call: Call) -> None:
+    code, out, _ = call("inspect", DEMO.parent / "adapters" / "look_back.safetensors")
+    assert code == 0
+    assert "adapter of look back" in out
+    assert "of the base's U-Net" in out
+    assert "i2v.base_sha256: " in out
 
 
 def test_inspect_names_what_the_file_holds(call: Call, checkpoint: Path) -> None:

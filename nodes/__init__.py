@@ -1,4 +1,4 @@
-"""The nodes, by menu category; each file holds one."""
+"""The nodes: a file for each method of the papers, and for what all methods share."""
 
 from comfy_api.latest import ComfyExtension, io
 

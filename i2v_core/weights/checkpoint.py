@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,7 +44,8 @@ def read_checkpoint(path: StrPath, *, preset: str | None = None, described: bool
 
     Args:
         preset: name in `PRESETS`, where the weights of another project do not tell theirs: without schedule
-            tables DynamiCrafter 1024 looks like 512, and the interpolation model always does.
+            tables DynamiCrafter 1024 looks like 512, and the interpolation model always does. It also takes the place
+            of the one that a file of ours names.
         described: what is larger than a vector gets no numbers, only shape and kind; enough to describe the file.
 
     Raises:
@@ -56,10 +57,12 @@ def read_checkpoint(path: StrPath, *, preset: str | None = None, described: bool
         raise ValueError(f"there is no preset '{preset}'; choose one of {', '.join(PRESETS)}")
     try:
         file = read_tensors(path, described=described)
-        contents = _read_own(file) if "i2v.kind" in file.metadata else read_foreign(file, preset)
+        if "i2v.kind" not in file.metadata:
+            return read_foreign(file, preset)
+        contents = _read_own(file)
     except CheckpointError as error:
         raise CheckpointError(f"Cannot load '{Path(path).name}': {error}") from error
-    return contents
+    return contents if preset is None else replace(contents, preset=PRESETS[preset])
 
 
 def load_checkpoint(

@@ -318,7 +318,7 @@ def _clip_frames(conds: dict[str, list[dict[str, Any]]], rows: int) -> int:
 
 
 def _frames_of_call(run: Run | None, rows: int, told: int | None) -> int:
-    if run is None or (told and told != run.length and run.carried is None):
+    if run is None or (told == run.length + 1 and not run.inverting and run.carried is None):
         return told or rows  # TRIP's joined frame makes a clip longer
     if rows % run.length == 0:
         return run.length

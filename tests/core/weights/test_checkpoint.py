@@ -54,6 +54,13 @@ def test_every_part_comes_back_exactly(dialect: str, tmp_path: Path) -> None:
     assert loaded.metadata["i2v.train_steps"] == "12"
 
 
+def test_a_preset_that_is_named_takes_the_place_of_the_file_s_own(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path / "model.safetensors", whole())
+    assert read_checkpoint(tmp_path / "model.safetensors").preset == OWN_PRESET
+    named = read_checkpoint(tmp_path / "model.safetensors", preset="dynamicrafter_512_interp")
+    assert named.preset == PRESETS["dynamicrafter_512_interp"]
+
+
 def test_a_checkpoint_may_be_a_network_alone(tmp_path: Path) -> None:
     alone = Checkpoint(seed(build_unet(SMALL)), None, None, None, PRESETS["modelscope"], "i2v", {})
     save_checkpoint(tmp_path / "unet.safetensors", alone)

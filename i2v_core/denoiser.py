@@ -126,7 +126,12 @@ class Denoiser:
         return self._run(z, timesteps, conditions, carried)
 
     def _run(
-        self, z: Tensor, timesteps: Tensor, conditions: Conditions, carried: LookBackState | None = None
+        self,
+        z: Tensor,
+        timesteps: Tensor,
+        conditions: Conditions,
+        carried: LookBackState | None = None,
+        hint: Tensor | None = None,
     ) -> Tensor:
         x = with_image_latent(z, self._on_channels(z, conditions), self.network.config.in_channels)
         return self.network(
@@ -138,13 +143,14 @@ class Denoiser:
             pooled_text=conditions.pooled_text,
             residuals=self._retained(x, timesteps, conditions),
             after_block=self._after_block(carried),
+            hint=hint,
         )
 
     def _on_channels(self, z: Tensor, conditions: Conditions) -> Tensor | None:
         """The image latent for the network's channels, which a network may do without if the clip shows the image."""
         fusion = self.temporal_noise_fusion
-        joined = fusion is not None and fusion.config.position != "channel"
-        if (joined or self.look_back is not None) and self.network.config.in_channels == z.shape[1]:
+        by_fusion = fusion is not None and (fusion.config.position != "channel" or fusion.config.image_features)
+        if (by_fusion or self.look_back is not None) and self.network.config.in_channels == z.shape[1]:
             return None
         return conditions.image_latent
 
@@ -187,7 +193,8 @@ class Denoiser:
             tokens = join_tokens(conditions.image_tokens, z.shape[2], position)
             conditions = replace(conditions, image_tokens=tokens)
         joined = join_image(z, image - origin, position)
-        residual = drop_image(self._run(joined, timesteps, conditions, carried), position)
+        answer = self._run(joined, timesteps, conditions, carried, fusion.image_hint(image))
+        residual = drop_image(answer, position)
         return fuse(fusion, residual, z, timesteps, image, origin, self.schedule, self.prediction)
 
     def denoise(

@@ -27,6 +27,8 @@ class TemporalNoiseFusionConfig:
         first_lambda, last_lambda: share of the reference in the first and in the last frame, for `linear`.
         patch: latent positions per token along each side.
         features, heads: width of a token, and its division; the paper gives neither.
+        image_features: outputs of the base's first convolution, for the position `channel` on a base that has no
+            channels for the image; None where it has.
 
     Raises ValueError for sizes that do not go together.
     """
@@ -39,6 +41,7 @@ class TemporalNoiseFusionConfig:
     patch: int = 2
     features: int = 320
     heads: int = 5
+    image_features: int | None = None
 
     def __post_init__(self) -> None:
         if self.fusion not in get_args(Fusion) or self.position not in get_args(Position):
@@ -104,6 +107,10 @@ class TemporalNoiseFusion(nn.Module):
     ) -> None:
         super().__init__()
         self.config = config
+        if config.image_features is not None:
+            self.image_in = operations.Conv2d(
+                config.channels, config.image_features, 3, padding=1, bias=False, **factory
+            )
         if config.fusion != "learned":
             return
         features, values = config.features, config.channels * config.patch**2
@@ -116,6 +123,19 @@ class TemporalNoiseFusion(nn.Module):
         self.norm2 = AdaptiveLayerNorm(features, **kw)
         self.cross_attention = ContextAttention(features, config.heads, attention, **kw)
         self.proj_out = operations.Linear(features, values, **factory)
+
+    def image_hint(self, image: Tensor) -> Tensor | None:
+        """What an image on further channels adds to the output of the base's first convolution (TRIP_C of Table 5).
+
+        A convolution over more channels is the sum of one over the clip's and one over the image's: this is the latter.
+
+        Args:
+            image: the given image's latent, `b c 1 h w`.
+
+        Returns:
+            `b d h w`, zero at initialization; None where the base has channels for the image, or sees it in time.
+        """
+        return None if self.config.image_features is None else self.image_in(image[:, :, 0])
 
     def forward(self, residual: Tensor, reference: Tensor, timesteps: Tensor) -> Tensor:
         """Return the fused prediction of a learned fusion.
@@ -165,6 +185,8 @@ class TemporalNoiseFusion(nn.Module):
 
 def initialize_temporal_noise_fusion(module: TemporalNoiseFusion) -> None:
     """Prepare a new fusion for training: it starts as the residual path alone."""
+    if module.config.image_features is not None:
+        nn.init.zeros_(module.image_in.weight)
     if module.config.fusion == "learned":
         nn.init.zeros_(module.proj_out.weight)
         nn.init.zeros_(module.proj_out.bias)

@@ -254,6 +254,7 @@ class VideoUNet(VideoEncoder):
         pooled_text: Tensor | None = None,
         residuals: Residuals | None = None,
         after_block: AfterBlock | None = None,
+        hint: Tensor | None = None,
     ) -> Tensor:
         """Run the network once.
 
@@ -267,13 +268,14 @@ class VideoUNet(VideoEncoder):
             pooled_text: `b d`, for models that have it.
             residuals: added to the skips and after the middle block.
             after_block: called with every block's output `b c t h w` and its address; returns what replaces it.
+            hint: added to the first convolution's output in every frame, `b c h w`.
 
         Returns:
             The prediction, `b c t h w`.
         """
         skips, h, inputs = self.encode(
             x, timesteps, text, image_tokens=image_tokens, fps=fps, pooled_text=pooled_text, residuals=residuals,
-            after_block=after_block,
+            after_block=after_block, hint=hint,
         )  # fmt: skip
         for i, block in enumerate(self.output_blocks):
             h = torch.cat([h, skips.pop()], dim=1)

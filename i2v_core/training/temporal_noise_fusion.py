@@ -43,7 +43,11 @@ class TemporalNoiseFusionOptions:
 
 def build(unet: VideoUNet, config: TemporalNoiseFusionConfig) -> TemporalNoiseFusion:
     """A new fusion for the latents of this base."""
-    fusion = build_temporal_noise_fusion(replace(config, channels=unet.config.out_channels))
+    base = unet.config
+    without_channels = config.position == "channel" and base.in_channels == base.out_channels
+    image_features = base.model_channels if without_channels else None
+    config = replace(config, channels=base.out_channels, image_features=image_features)
+    fusion = build_temporal_noise_fusion(config)
     initialize_temporal_noise_fusion(fusion)
     return fusion
 

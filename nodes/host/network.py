@@ -66,9 +66,13 @@ class HostVideoUNet(VideoUNet):
         *,
         retained: Residuals | None = None,
         after_block: AfterBlock | None = None,
+        hint: Tensor | None = None,
         **conditions: Any,
     ) -> Tensor:
-        """`retained` is what image retention adds; the further conditions are those of `clip_inputs`."""
+        """`retained` is what image retention adds, `hint` what TRIP's image does, `(n b) c h w`.
+
+        The further conditions are those of `clip_inputs`.
+        """
         given = clip_inputs(x, timesteps, context, y, transformer_options, **conditions)
         frames = given["x"].shape[2]
         controlled = control_residuals(control, len(self.input_blocks), frames, x.dtype)
@@ -76,6 +80,7 @@ class HostVideoUNet(VideoUNet):
             **given,
             residuals=add_residuals(controlled, retained),
             after_block=in_turn(after_block, control_after_input(control)),
+            hint=hint,
         )
         return clips_to_rows(prediction)
 

@@ -58,13 +58,10 @@ def apply_trip(model: Any, latent: Tensor, adapter: GivenAdapter | None, setting
             "with the VAE of the model's own file."
         )
     config = _configure(adapter, channels, settings)
-    if config.position == "channel" and base.video_unet.in_channels == channels:
-        raise ValueError(
-            "This model has no channels for the given image, so it cannot join there: choose position begin or end."
-        )
+    _check_channels(config, base)
     patched, module = (model.clone(), None) if adapter is None else attach(model, adapter)
-    fusion = module if config.fusion == "learned" else build_temporal_noise_fusion(config)
-    path = ResidualPath(base, latent, fusion, settings.start_percent, settings.end_percent)
+    fusion = module if config.fusion == "learned" else build_temporal_noise_fusion(replace(config, image_features=None))
+    path = ResidualPath(base, latent, fusion, module, settings.start_percent, settings.end_percent)
     add_outermost(patched, path)
     return patched
 
@@ -77,6 +74,20 @@ def add_outermost(patched: Any, wrapper: Any) -> None:
     others = patched.wrappers.pop(WrappersMP.DIFFUSION_MODEL, {})
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, wrapper)
     patched.wrappers[WrappersMP.DIFFUSION_MODEL] |= others
+
+
+def _check_channels(config: TemporalNoiseFusionConfig, base: VideoModel) -> None:
+    without = config.position == "channel" and base.video_unet.in_channels == base.video_unet.out_channels
+    if without and config.image_features is None:
+        raise ValueError(
+            "This model has no channels for the given image, so it cannot join there: choose position begin or end, or "
+            "an adapter that was trained on such a model with position channel."
+        )
+    if config.image_features not in (None, base.video_unet.model_channels) or (config.image_features and not without):
+        raise ValueError(
+            f"The adapter brings the image to a first convolution of {config.image_features} outputs, this model's has "
+            f"{base.video_unet.model_channels}, or channels for the image: use the model that the adapter's page names."
+        )
 
 
 def _configure(adapter: GivenAdapter | None, channels: int, settings: TripSettings) -> TemporalNoiseFusionConfig:
@@ -114,9 +125,15 @@ class ResidualPath:
     """Wrapper of the host around `HostVideoUNet`, on rows `(n b t) c h w` of branches, clips and frames."""
 
     def __init__(
-        self, base: VideoModel, latent: Tensor, fusion: TemporalNoiseFusion, start_percent: float, end_percent: float
+        self,
+        base: VideoModel,
+        latent: Tensor,
+        fusion: TemporalNoiseFusion,
+        adapter: TemporalNoiseFusion | None,
+        start_percent: float,
+        end_percent: float,
     ) -> None:
-        self.base, self.latent, self.fusion = base, latent, fusion
+        self.base, self.latent, self.fusion, self.adapter = base, latent, fusion, adapter
         self.schedule = Schedule(base.preset.schedule)
         self.start_percent, self.end_percent = start_percent, end_percent
 
@@ -145,6 +162,8 @@ class ResidualPath:
         joined = clips_to_rows(join_image(z, image - origin, position))
         conditions |= {name: longer(conditions.get(name)) for name in ("frame_tokens", "clip_tokens")}
         conditions["num_video_frames"] = frames + (position != "channel")
+        if self.adapter is not None:
+            conditions["hint"] = self.adapter.image_hint(image)
         rows = executor(
             torch.cat([joined, repeat_edge(beside, frames, position)], dim=1),
             longer(timesteps), longer(context), longer(y),

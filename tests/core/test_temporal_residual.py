@@ -8,7 +8,7 @@ from torch import Tensor
 
 from i2v_core.build import build_temporal_noise_fusion, build_unet
 from i2v_core.conditions import Conditions
-from i2v_core.denoiser import Denoiser
+from i2v_core.denoiser import Denoiser, with_image_latent
 from i2v_core.diffusion.guidance import ClassifierFreeGuidance
 from i2v_core.diffusion.image_noise_prior import fusion_weights, linear_fusion
 from i2v_core.diffusion.prediction import Prediction
@@ -17,7 +17,7 @@ from i2v_core.model.temporal_noise_fusion import (
     TemporalNoiseFusionConfig,
     initialize_temporal_noise_fusion,
 )
-from i2v_core.model.video_unet import VideoUNetConfig
+from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from i2v_core.temporal_residual import drop_image, join_image
 from tests.core.weights.small import SMALL, seed
 
@@ -106,6 +106,23 @@ def test_the_residual_path_sees_the_image_where_it_is_joined(position: str) -> N
     assert conditions.image_latent is not None
     other = replace(conditions, image_latent=conditions.image_latent + 1)
     assert (alone.predict(y, torch.tensor([500.0, 500.0]), other) - before).abs().max() > 1e-3
+
+
+@torch.no_grad()
+def test_an_image_convolution_of_its_own_is_a_base_with_more_channels() -> None:
+    y, conditions = given(SMALL)
+    times = torch.tensor([500.0, 500.0])
+    alone = denoiser("text_to_video", fusion="none", position="channel", image_features=SMALL.model_channels)
+    assert alone.temporal_noise_fusion is not None and conditions.image_latent is not None
+    wide = VideoUNet(replace(SMALL, in_channels=8))
+    first = "input_blocks.0.0.weight"
+    weights = alone.network.state_dict()
+    weights[first] = torch.cat([weights[first], alone.temporal_noise_fusion.image_in.weight], dim=1)
+    wide.load_state_dict(weights)
+    expected = wide(
+        with_image_latent(y, conditions.image_latent, 8), times, conditions.text, pooled_text=conditions.pooled_text
+    )
+    torch.testing.assert_close(alone.predict(y, times, conditions), expected, rtol=0, atol=1e-5)
 
 
 def test_gradients_reach_fusion_and_network_alike() -> None:

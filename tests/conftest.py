@@ -11,6 +11,10 @@ import dev
 from tools.comfy_server import ComfyServer
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--freeze", action="store_true", help="write tests/nodes/frozen_nodes.json anew")
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark tests by what they use, so that `-m "not host and not browser"` needs no marks in the files."""
     for item in items:

@@ -62,7 +62,9 @@ def test_the_front_end_exports_the_api_twin(page: Any, path: Path) -> None:
         assert exported[key]["inputs"] == node["inputs"], node["class_type"]
 
 
-def test_every_workflow_has_a_thumbnail_and_an_api_twin() -> None:
+def test_every_workflow_has_a_thumbnail_an_api_twin_and_a_line_in_the_index() -> None:
+    index = (WORKFLOWS[0].parent / "README.md").read_text(encoding="utf-8")
     for path in WORKFLOWS:
+        assert f"`{path.stem}`" in index
         assert path.with_suffix(".jpg").is_file(), "the template browser shows a .jpg of the same name"
         assert (path.parent / "api" / path.name).is_file()

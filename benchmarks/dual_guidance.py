@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--adapter", default=ROOT / "demo" / "adapters" / "image_retention.safetensors")
-    options = parser.parse_args()
+    options, _ = parser.parse_known_args()  # all benchmarks are given the same options
     device, clips = torch.device(options.device), options.clips
     torch.set_num_threads(1)
     checkpoint = load_checkpoint(ROOT / "demo" / "i2v_demo.safetensors", device=device)

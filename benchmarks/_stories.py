@@ -2,7 +2,7 @@
 
 Prints the tables of docs/stories.md. Every story starts in a window of a photograph that training never saw; its four
 parts ask for four different moves, or four times for none. Where the moves lead is rendered from the photograph, so
-the true story is measured by the same rules. Usage: `python benchmarks/stories.py --stories 21 --steps 8`.
+the true story is measured by the same rules. Usage: `python benchmarks/_stories.py --stories 21 --steps 8`.
 """
 
 import argparse

@@ -3,7 +3,7 @@
 Every clip asks for a camera move, every move equally often. Each cell of the grid says how close the first frame is to
 the given image (SSIM, PSNR in dB), in how many of the clips the measured move is the one asked for (chance 1/7), and
 how contrast and brightness of the clips compare with the image. Writes the table as JSON and the first and last
-frames of one clip: `python benchmarks/guidance_grid.py --clips 28 --output grid.json --picture grid.png`.
+frames of one clip: `python benchmarks/_guidance_grid.py --clips 28 --output grid.json --picture grid.png`.
 """
 
 import argparse

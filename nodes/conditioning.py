@@ -22,6 +22,7 @@ from .host.image_projection import HostImageProjection, encode_image_tokens
 from .host.image_retention import with_pixels
 from .host.vae import encode_image
 from .sockets import GivenImage, GivenImageSocket, ImageProjectionSocket
+from .widgets import advanced
 
 
 class I2VEncodeImage(io.ComfyNode):
@@ -112,18 +113,18 @@ class I2VConditioning(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        fps = io.Float.Input(
-            "fps",
-            default=0.0,
-            min=0.0,
-            max=240.0,
-            step=1.0,
-            tooltip="What the model is told about the speed: frames per second, where less means more "
-            "motion, or the frame stride (DynamiCrafter 256), where more does. 0 is the model's own; models "
-            "without such an input ignore it.",
+        fps = advanced(
+            io.Float.Input(
+                "fps",
+                default=0.0,
+                min=0.0,
+                max=240.0,
+                step=1.0,
+                tooltip="What the model is told about the speed: frames per second, where less means more "
+                "motion, or the frame stride (DynamiCrafter 256), where more does. 0 is the model's own; models "
+                "without such an input ignore it.",
+            )
         )
-        # Host 0.3.75 has no such argument, but passes the entry on.
-        fps.extra_dict["advanced"] = True
         return io.Schema(
             node_id="I2VConditioning",
             display_name="I2V Conditioning",

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from .convert import fit_given_image
 from .host.dual_reference import decode_between, dual_reference
+from .widgets import advanced
 
 
 class I2VDecodeDualReference(io.ComfyNode):
@@ -15,14 +16,14 @@ class I2VDecodeDualReference(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        twice = io.Boolean.Input(
-            "middle_twice",
-            default=True,
-            tooltip="On, as the authors do: the two middle frames come from a second pass without the second and "
-            "the last but one frame, which takes as long again. Clips below 6 frames are always decoded once.",
+        twice = advanced(
+            io.Boolean.Input(
+                "middle_twice",
+                default=True,
+                tooltip="On, as the authors do: the two middle frames come from a second pass without the second and "
+                "the last but one frame, which takes as long again. Clips below 6 frames are always decoded once.",
+            )
         )
-        # Host 0.3.75 has no such argument, but passes the entry on.
-        twice.extra_dict["advanced"] = True
         return io.Schema(
             node_id="I2VDecodeDualReference",
             display_name="Decode with Two References",

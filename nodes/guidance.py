@@ -9,6 +9,7 @@ from .convert import empty_video_latent
 from .host.conditioning import with_whole_image
 from .host.guidance import DualGuider, sample_guided, sampler_names
 from .sockets import GivenImage, GivenImageSocket
+from .widgets import advanced, share
 
 MAX_SCALE = 100.0
 
@@ -41,7 +42,7 @@ def scale_inputs(text: float, image: float) -> list[Any]:
 def _schedule_inputs() -> list[Any]:
     """The widgets that most users leave alone."""
     widgets = [
-        _share(
+        share(
             "rescale",
             0.0,
             "Draws contrast back to the unguided prediction's; 0.7 is usual with high scales, 0 is off.",
@@ -63,21 +64,14 @@ def _schedule_inputs() -> list[Any]:
             ),
         ]
     widgets += [
-        _share("interval_start", 0.0, "For interval: the first step inside it, as a share of all steps."),
-        _share("interval_stop", 1.0, "For interval: the last step inside it, as a share of all steps."),
+        share("interval_start", 0.0, "For interval: the first step inside it, as a share of all steps."),
+        share("interval_stop", 1.0, "For interval: the last step inside it, as a share of all steps."),
     ]
-    for widget in widgets:
-        # Host 0.3.75 has no such argument, but passes the entry on.
-        widget.extra_dict["advanced"] = True
-    return widgets
+    return [advanced(widget) for widget in widgets]
 
 
 def _scale(name: str, default: float, tooltip: str) -> Any:
     return io.Float.Input(name, default=default, min=0.0, max=MAX_SCALE, step=0.1, round=0.001, tooltip=tooltip)
-
-
-def _share(name: str, default: float, tooltip: str) -> Any:
-    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, tooltip=tooltip)
 
 
 def dual_guidance(
@@ -156,11 +150,16 @@ class I2VDualGuidanceSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         samplers, schedulers = sampler_names()
-        fps = io.Float.Input(
-            "fps", default=0.0, min=0.0, max=240.0, step=1.0, tooltip="As in I2V Conditioning; 0 is the model's own."
+        fps = advanced(
+            io.Float.Input(
+                "fps",
+                default=0.0,
+                min=0.0,
+                max=240.0,
+                step=1.0,
+                tooltip="As in I2V Conditioning; 0 is the model's own.",
+            )
         )
-        # Host 0.3.75 has no such argument, but passes the entry on.
-        fps.extra_dict["advanced"] = True
         return io.Schema(
             node_id="I2VDualGuidanceSampler",
             display_name="Dual-Guidance Sampler",

@@ -6,6 +6,10 @@ from comfy_api.latest import io
 
 from .host.image_retention import apply_image_retention
 from .sockets import AdapterSocket, GivenAdapter
+from .widgets import advanced, share
+
+START = "From which share of the sampling on the branch runs; 0 is the first step."
+END = "Up to which share of the sampling the branch runs; 1 is the last step."
 
 
 class I2VApplyImageRetention(io.ComfyNode):
@@ -13,25 +17,6 @@ class I2VApplyImageRetention(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        start = io.Float.Input(
-            "start_percent",
-            default=0.0,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            tooltip="From which share of the sampling on the branch runs; 0 is the first step.",
-        )
-        end = io.Float.Input(
-            "end_percent",
-            default=1.0,
-            min=0.0,
-            max=1.0,
-            step=0.01,
-            tooltip="Up to which share of the sampling the branch runs; 1 is the last step.",
-        )
-        for rarely_used in (start, end):
-            # Host 0.3.75 has no such argument, but passes the entry on.
-            rarely_used.extra_dict["advanced"] = True
         return io.Schema(
             node_id="I2VApplyImageRetention",
             display_name="Apply Image Retention",
@@ -49,8 +34,8 @@ class I2VApplyImageRetention(io.ComfyNode):
                     step=0.05,
                     tooltip="Factor of what the branch adds. 1 as trained; 0 leaves the adapter out altogether.",
                 ),
-                start,
-                end,
+                advanced(share("start_percent", 0.0, START)),
+                advanced(share("end_percent", 1.0, END)),
             ],
             outputs=[io.Model.Output(display_name="model", tooltip="For any sampler or guider.")],
         )

@@ -13,6 +13,7 @@ from .host.latents import latent_format
 from .host.model import load_model
 from .host.vae import load_vae
 from .sockets import ImageProjectionSocket
+from .widgets import advanced
 
 AUTO = "auto"
 
@@ -22,16 +23,16 @@ class I2VLoadCheckpoint(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        preset = io.Combo.Input(
-            "preset",
-            options=[AUTO, *PRESETS],
-            default=AUTO,
-            tooltip="What the model was trained on. auto reads it from the file; choose by hand only where "
-            "the file does not tell: DynamiCrafter's interpolation weights, which look like 512, and files of the "
-            "U-Net alone, where 1024 looks like 512 too.",
+        preset = advanced(
+            io.Combo.Input(
+                "preset",
+                options=[AUTO, *PRESETS],
+                default=AUTO,
+                tooltip="What the model was trained on. auto reads it from the file; choose by hand only where "
+                "the file does not tell: DynamiCrafter's interpolation weights, which look like 512, and files of the "
+                "U-Net alone, where 1024 looks like 512 too.",
+            )
         )
-        # Host 0.3.75 has no such argument, but passes the entry on.
-        preset.extra_dict["advanced"] = True
         return io.Schema(
             node_id="I2VLoadCheckpoint",
             display_name="Load I2V Checkpoint",

@@ -7,6 +7,7 @@ from comfy_api.latest import io
 from ..i2v_core.diffusion.initialization import Initialization
 from .host.look_back import apply_look_back
 from .sockets import AdapterSocket, GivenAdapter, GivenImage, GivenImageSocket
+from .widgets import advanced
 
 
 class I2VApplyLookBack(io.ComfyNode):
@@ -14,16 +15,16 @@ class I2VApplyLookBack(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        initialization = io.Combo.Input(
-            "initialization",
-            options=["hybrid", "add_noise", "inversion"],
-            default="hybrid",
-            tooltip="What the model sees of the given image: the clean image at every step (hybrid, the one to use), "
-            "the image with as much noise as the other frames, or the image led back to noise by DDIM inversion. "
-            "Take what the adapter was trained with.",
+        initialization = advanced(
+            io.Combo.Input(
+                "initialization",
+                options=["hybrid", "add_noise", "inversion"],
+                default="hybrid",
+                tooltip="What the model sees of the given image: the clean image at every step (hybrid, the one to "
+                "use), the image with as much noise as the other frames, or the image led back to noise by DDIM inversion. "
+                "Take what the adapter was trained with.",
+            )
         )
-        # Host 0.3.75 has no such argument, but passes the entry on.
-        initialization.extra_dict["advanced"] = True
         return io.Schema(
             node_id="I2VApplyLookBack",
             display_name="Apply Look-Back",

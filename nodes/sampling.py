@@ -7,6 +7,7 @@ from torch import Tensor
 
 from .host.rescale import with_guidance_rescale
 from .host.samplers import AnalyticNoise, ModelSpacing, ddim_sampler, spaced_sigmas
+from .widgets import advanced
 
 
 class I2VSchedule(io.ComfyNode):
@@ -14,16 +15,16 @@ class I2VSchedule(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        start = io.Int.Input(
-            "start_step",
-            default=1000,
-            min=1,
-            max=1000,
-            tooltip="Timestep to start below; 1000 is the beginning. DynamiCrafter moves more from 940, best with "
-            "Analytic Noise; much less hurts.",
+        start = advanced(
+            io.Int.Input(
+                "start_step",
+                default=1000,
+                min=1,
+                max=1000,
+                tooltip="Timestep to start below; 1000 is the beginning. DynamiCrafter moves more from 940, best with "
+                "Analytic Noise; much less hurts.",
+            )
         )
-        # Host 0.3.75 has no such argument, but passes the entry on.
-        start.extra_dict["advanced"] = True
         return io.Schema(
             node_id="I2VSchedule",
             display_name="I2V Schedule",
@@ -61,13 +62,13 @@ class I2VDDIMSampler(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        end = io.Boolean.Input(
-            "reference_end",
-            default=False,
-            tooltip="End like the published code, which washes out contrast at few steps; only to compare with it.",
+        end = advanced(
+            io.Boolean.Input(
+                "reference_end",
+                default=False,
+                tooltip="End like the published code, which washes out contrast at few steps; only to compare with it.",
+            )
         )
-        # Host 0.3.75 has no such argument, but passes the entry on.
-        end.extra_dict["advanced"] = True
         return io.Schema(
             node_id="I2VDDIMSampler",
             display_name="I2V DDIM Sampler",
@@ -99,17 +100,17 @@ class I2VAnalyticNoise(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        variance = io.Float.Input(
-            "variance",
-            default=1.0,
-            min=0.0,
-            max=100.0,
-            step=0.01,
-            tooltip="Variance of the training videos' scaled latents about their mean; 1 is what Stable Diffusion's "
-            "autoencoder aims at.",
+        variance = advanced(
+            io.Float.Input(
+                "variance",
+                default=1.0,
+                min=0.0,
+                max=100.0,
+                step=0.01,
+                tooltip="Variance of the training videos' scaled latents about their mean; 1 is what Stable "
+                "Diffusion's autoencoder aims at.",
+            )
         )
-        # Host 0.3.75 has no such argument, but passes the entry on.
-        variance.extra_dict["advanced"] = True
         return io.Schema(
             node_id="I2VAnalyticNoise",
             display_name="Analytic Noise",

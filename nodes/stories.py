@@ -7,6 +7,7 @@ from ..i2v_core.stories import join_clips
 from ..i2v_core.video.frames import clip_to_frames, frames_to_clip, to_rgb
 from ..i2v_core.video.match_colors import lead_colors_back
 from .convert import channels_first, frames_first
+from .widgets import advanced
 
 MORE_CLIPS = range(3, 9)
 
@@ -16,16 +17,16 @@ class I2VContinueVideo(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        shared_frames = io.Int.Input(
-            "shared_frames",
-            default=1,
-            min=1,
-            max=256,
-            tooltip="How many of the last frames to give. 1 for every model of this pack; more for models of the host "
-            "that continue several frames. Join Clips needs the same number.",
+        shared_frames = advanced(
+            io.Int.Input(
+                "shared_frames",
+                default=1,
+                min=1,
+                max=256,
+                tooltip="How many of the last frames to give. 1 for every model of this pack; more for models of the "
+                "host that continue several frames. Join Clips needs the same number.",
+            )
         )
-        # Host 0.3.75 has no such argument, but passes the entry on.
-        shared_frames.extra_dict["advanced"] = True
         return io.Schema(
             node_id="I2VContinueVideo",
             display_name="Continue Video",

@@ -8,18 +8,7 @@ from torch import Tensor
 from .host.image_noise_prior import PriorSettings, apply_image_noise_prior
 from .host.trip import AUTO, TripSettings, apply_trip
 from .sockets import AdapterSocket, GivenAdapter, GivenImage, GivenImageSocket
-
-
-def share(name: str, default: float, tooltip: str) -> io.Float.Input:
-    """A number from 0 to 1."""
-    return io.Float.Input(name, default=default, min=0.0, max=1.0, step=0.01, tooltip=tooltip)
-
-
-def advanced(widget: Any) -> Any:
-    """Fold a rarely used widget away; host 0.3.75 has no such argument, but passes the entry on."""
-    widget.extra_dict["advanced"] = True
-    return widget
-
+from .widgets import advanced, share
 
 FIRST = "Share of the image in the first frame: 1 is the image itself, 0 the model alone."
 LAST = "Share of the image in the last frame; in between it changes evenly from frame to frame."

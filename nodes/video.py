@@ -5,6 +5,7 @@ from torch import Tensor
 
 from ..i2v_core.video import write_video
 from .host.output import embedded_metadata, frame_progress, output_file
+from .widgets import advanced
 
 
 class I2VCombineVideo(io.ComfyNode):
@@ -12,15 +13,15 @@ class I2VCombineVideo(io.ComfyNode):
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        crf = io.Int.Input(
-            "crf",
-            default=17,
-            min=1,
-            max=51,
-            tooltip="Quality against size: lower is better and larger. 17 looks lossless, 23 suits the web.",
+        crf = advanced(
+            io.Int.Input(
+                "crf",
+                default=17,
+                min=1,
+                max=51,
+                tooltip="Quality against size: lower is better and larger. 17 looks lossless, 23 suits the web.",
+            )
         )
-        # Host 0.3.75 has no such argument, but passes the entry on.
-        crf.extra_dict["advanced"] = True
         return io.Schema(
             node_id="I2VCombineVideo",
             display_name="Combine Video",

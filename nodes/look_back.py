@@ -21,8 +21,8 @@ class I2VApplyLookBack(io.ComfyNode):
                 options=["hybrid", "add_noise", "inversion"],
                 default="hybrid",
                 tooltip="What the model sees of the given image: the clean image at every step (hybrid, the one to "
-                "use), the image with as much noise as the other frames, or the image led back to noise by DDIM inversion. "
-                "Take what the adapter was trained with.",
+                "use), the image with as much noise as the other frames, or the image led back to noise by DDIM "
+                "inversion. Take what the adapter was trained with.",
             )
         )
         return io.Schema(

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from ..conditions import Conditions
+from ..denoiser import Denoiser
+from ..diffusion.prediction import add_noise, target
 from ..model.patch_autoencoder import PatchAutoencoder
 from ..model.text_encoder import TextEncoder
 from .moving_crops import MovingCrops
@@ -51,6 +53,20 @@ class TimestepConfig:
 def drop(count: int, share: float, generator: torch.Generator) -> Tensor:
     """Which of the clips lose a condition, boolean `b`."""
     return torch.rand(count, generator=generator) < share
+
+
+def noise_clips(
+    denoiser: Denoiser, latents: Tensor, timesteps: Tensor, conditions: Conditions, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Noise clips `b c t h w` from where the network's latents begin, to the timesteps `b`.
+
+    Returns:
+        What the network sees and what it should answer, `b c t h w` each.
+    """
+    clean = latents - denoiser.origin(conditions)
+    alpha_bar = denoiser.schedule.alpha_bar[timesteps].to(latents)
+    noise = torch.randn(latents.shape, generator=generator).to(latents)
+    return add_noise(clean, noise, alpha_bar), target(denoiser.prediction, clean, noise, alpha_bar)
 
 
 def encode_texts(text_encoder: TextEncoder, captions: list[str], dropped: Tensor, image_latent: Tensor) -> Conditions:

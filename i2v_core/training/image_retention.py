@@ -12,11 +12,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..denoiser import Denoiser
-from ..diffusion.prediction import add_noise, target
 from ..model.image_retention import WHITE, ImageRetention
 from ..weights import Checkpoint
 from .adapter import Method, Objective
-from .clips import ClipBatch, TimestepConfig, drop, encode_texts
+from .clips import ClipBatch, TimestepConfig, drop, encode_texts, noise_clips
 
 logger = logging.getLogger("i2v_core.training")
 
@@ -76,11 +75,8 @@ def image_retention_objective(
         with torch.no_grad():
             given = autoencoder.encode(image).to(latents)[:, :, None]
         conditions = replace(encode_texts(text_encoder, batch.captions, no_text, given), image=image)
-        clean = latents - denoiser.origin(conditions)
-        alpha_bar = denoiser.schedule.alpha_bar[timesteps].to(latents)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        output = denoiser.predict(add_noise(clean, noise, alpha_bar), timesteps.to(latents.device), conditions)
-        return F.mse_loss(output.float(), target(denoiser.prediction, clean, noise, alpha_bar))
+        z, wanted = noise_clips(denoiser, latents, timesteps, conditions, generator)
+        return F.mse_loss(denoiser.predict(z, timesteps.to(latents.device), conditions).float(), wanted)
 
     return objective
 

@@ -9,12 +9,11 @@ from torch.nn import functional as F
 from ..build import build_look_back
 from ..denoiser import Denoiser
 from ..diffusion.initialization import Initialization, first_input, frames_in_loss
-from ..diffusion.prediction import add_noise, target
 from ..model.look_back import LookBack, LookBackConfig, find_sites, initialize_look_back
 from ..model.video_unet import VideoUNet
 from ..weights import Checkpoint
 from .adapter import Method, Objective
-from .clips import ClipBatch, TimestepConfig, drop, encode_texts
+from .clips import ClipBatch, TimestepConfig, drop, encode_texts, noise_clips
 
 
 @dataclass(frozen=True)
@@ -58,12 +57,9 @@ def objective(checkpoint: Checkpoint, look_back: LookBack, options: LookBackOpti
         timesteps = options.timesteps.draw(len(latents), denoiser.schedule.config.timesteps, generator)
         dropped = drop(len(latents), options.text_drop, generator)
         conditions = encode_texts(text_encoder, batch.captions, dropped, latents[:, :, :1])
-        clean = latents - denoiser.origin(conditions)
-        alpha_bar = denoiser.schedule.alpha_bar[timesteps].to(latents)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        z = first_input(options.initialization, add_noise(clean, noise, alpha_bar), clean[:, :, :1])
+        z, wanted = noise_clips(denoiser, latents, timesteps, conditions, generator)
+        z = first_input(options.initialization, z, denoiser.given(conditions) - denoiser.origin(conditions))
         output = denoiser.predict(z, timesteps.to(latents.device), conditions)
-        wanted = target(denoiser.prediction, clean, noise, alpha_bar)
         return F.mse_loss(
             frames_in_loss(options.initialization, output.float()), frames_in_loss(options.initialization, wanted)
         )

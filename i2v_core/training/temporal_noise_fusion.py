@@ -10,7 +10,6 @@ from torch.nn import functional as F
 
 from ..build import build_temporal_noise_fusion
 from ..denoiser import Denoiser
-from ..diffusion.prediction import add_noise, target
 from ..model.temporal_noise_fusion import (
     TemporalNoiseFusion,
     TemporalNoiseFusionConfig,
@@ -19,7 +18,7 @@ from ..model.temporal_noise_fusion import (
 from ..model.video_unet import VideoUNet
 from ..weights import Checkpoint
 from .adapter import Method, Objective
-from .clips import ClipBatch, TimestepConfig, drop, encode_texts
+from .clips import ClipBatch, TimestepConfig, drop, encode_texts, noise_clips
 
 TEMPORAL_LAYER = re.compile(
     r"\.temopral_conv\.|^init_attn\.|^middle_block\.2\.|^(in|out)put_blocks\.\d+\.2\.(norm|proj_|transformer_blocks)"
@@ -63,11 +62,8 @@ def objective(checkpoint: Checkpoint, fusion: TemporalNoiseFusion, options: Temp
         timesteps = options.timesteps.draw(count, preset.schedule.timesteps, generator)
         dropped = drop(count, options.text_drop, generator)
         conditions = encode_texts(text_encoder, batch.captions, dropped, latents[:, :, :1])
-        clean = latents - denoiser.origin(conditions)
-        alpha_bar = denoiser.schedule.alpha_bar[timesteps].to(latents)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        fused = denoiser.predict(add_noise(clean, noise, alpha_bar), timesteps.to(latents.device), conditions)
-        return F.mse_loss(fused.float(), target(denoiser.prediction, clean, noise, alpha_bar))
+        z, wanted = noise_clips(denoiser, latents, timesteps, conditions, generator)
+        return F.mse_loss(denoiser.predict(z, timesteps.to(latents.device), conditions).float(), wanted)
 
     return loss
 

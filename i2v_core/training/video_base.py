@@ -9,11 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..denoiser import Denoiser
-from ..diffusion.prediction import add_noise, target
 from ..model.text_encoder import TextEncoder
 from ..model.video_unet import VideoUNet
 from ..presets import Preset
-from .clips import ClipSource, TimestepConfig, drop, encode_texts
+from .clips import ClipSource, TimestepConfig, drop, encode_texts, noise_clips
 from .loop import SaveModules
 
 
@@ -43,11 +42,8 @@ class VideoTask:
         timesteps = self.timesteps.draw(batch_size, self.preset.schedule.timesteps, generator)
         dropped = drop(batch_size, self.text_drop, generator)
         conditions = encode_texts(self.text_encoder, batch.captions, dropped, latents[:, :, :1])
-        clean = latents - denoiser.origin(conditions)
-        alpha_bar = denoiser.schedule.alpha_bar[timesteps].to(latents)
-        noise = torch.randn(latents.shape, generator=generator).to(latents)
-        output = denoiser.predict(add_noise(clean, noise, alpha_bar), timesteps.to(latents.device), conditions)
-        return F.mse_loss(output.float(), target(denoiser.prediction, clean, noise, alpha_bar))
+        z, wanted = noise_clips(denoiser, latents, timesteps, conditions, generator)
+        return F.mse_loss(denoiser.predict(z, timesteps.to(latents.device), conditions).float(), wanted)
 
     def save(self, modules: nn.ModuleDict, path: Path, metadata: dict[str, str]) -> None:
         self.write(modules, path, metadata)

@@ -9,6 +9,7 @@ from einops import repeat
 from torch import Tensor
 
 from ..denoiser import Denoiser
+from ..diffusion.guidance import DualGuidance
 from ..generate import GenerateConfig, encode_conditions, null_conditions, sample
 from ..metrics.camera_motion import measure_camera_motion
 from ..metrics.pixels import psnr
@@ -115,15 +116,17 @@ def _animate(
     assert autoencoder is not None and text_encoder is not None
     latents = autoencoder.encode_clip(truth)
 
-    given = latents[:, :, :1]
+    given, sampling, null = latents[:, :, :1], config.sampling(preset), None
+    if isinstance(sampling.guidance, DualGuidance):
+        null = null_conditions(autoencoder, text_encoder, [""] * len(items), truth[:, :, 0])
     made = sample(
         denoiser,
         encode_conditions(text_encoder, [item.caption for item in items], given, truth[:, :, 0]),
         encode_conditions(text_encoder, [""] * len(items), given, truth[:, :, 0]),
         tuple(latents.shape),
-        config.sampling(preset),
+        sampling,
         seeds=seeds,
-        null=null_conditions(autoencoder, text_encoder, [""] * len(items), truth[:, :, 0]),
+        null=null,
     )
     return autoencoder.decode_clip(made).clamp(-1, 1), autoencoder.decode_clip(latents).clamp(-1, 1)
 

@@ -1,5 +1,6 @@
 """An adapter in training: what every method shares, and what each says of itself."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,6 +15,12 @@ from ..weights import Checkpoint, save_adapter
 from .clips import ClipBatch, ClipSource
 from .loop import TrainConfig
 from .moving_crops import MovingCropsConfig
+
+# By the base's own names: temporal convolutions lie in every residual block, temporal transformers third in a block.
+TEMPORAL = re.compile(
+    r"\.temopral_conv\.|^init_attn\.|"
+    r"^(input_blocks\.\d+|middle_block|output_blocks\.\d+)\.2\.(norm|proj_in|proj_out|transformer_blocks)\."
+)
 
 Objective = Callable[[ClipBatch, torch.Generator], Tensor]
 
@@ -80,3 +87,8 @@ class AdapterTask:
         tuned = {name: tensor for name, tensor in modules["unet"].state_dict().items() if name in trained}
         header = {**self.metadata, **metadata}
         save_adapter(path, self.kind, modules["adapter"], unet=tuned, metadata=header, dtype=torch.float16)
+
+
+def is_temporal(name: str) -> bool:
+    """Whether a weight of a base with temporal layers belongs to one of them, by its name."""
+    return TEMPORAL.search(name) is not None

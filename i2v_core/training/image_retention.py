@@ -1,7 +1,6 @@
 """Training of image retention (DreamVideo, arXiv:2312.03018, sections 4.2 and 4.3): the branch and temporal layers."""
 
 import logging
-import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,16 +13,11 @@ from torch.nn import functional as F
 from ..denoiser import Denoiser
 from ..model.image_retention import WHITE, ImageRetention
 from ..weights import Checkpoint
-from .adapter import Method, Objective
+from .adapter import Method, Objective, is_temporal
 from .clips import ClipBatch, TimestepConfig, drop, encode_texts, noise_clips
 
 logger = logging.getLogger("i2v_core.training")
 
-# Temporal convolutions lie in every residual block, temporal transformers third in a block, by LVDM's names.
-TEMPORAL = re.compile(
-    r"\.temopral_conv\.|^init_attn\.|"
-    r"^(input_blocks\.\d+|middle_block|output_blocks\.\d+)\.2\.(norm|proj_in|proj_out|transformer_blocks)\."
-)
 LOGGED_CLIPS = 1600
 
 
@@ -101,7 +95,7 @@ def count_drops() -> Callable[[Tensor, Tensor], None]:
 
 
 def _trained_along(name: str, options: ImageRetentionOptions) -> bool:
-    return options.temporal_layers and TEMPORAL.search(name) is not None
+    return options.temporal_layers and is_temporal(name)
 
 
 IMAGE_RETENTION = Method(

@@ -1,6 +1,5 @@
 """Training of TRIP (arXiv:2403.17005, equation 10): the error of the fused prediction trains fusion and U-Net alike."""
 
-import re
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -17,12 +16,8 @@ from ..model.temporal_noise_fusion import (
 )
 from ..model.video_unet import VideoUNet
 from ..weights import Checkpoint
-from .adapter import Method, Objective
+from .adapter import Method, Objective, is_temporal
 from .clips import ClipBatch, TimestepConfig, drop, encode_texts, noise_clips
-
-TEMPORAL_LAYER = re.compile(
-    r"\.temopral_conv\.|^init_attn\.|^middle_block\.2\.|^(in|out)put_blocks\.\d+\.2\.(norm|proj_|transformer_blocks)"
-)
 
 
 @dataclass(frozen=True)
@@ -70,7 +65,7 @@ def objective(checkpoint: Checkpoint, fusion: TemporalNoiseFusion, options: Temp
 
 def trained_along(name: str, options: TemporalNoiseFusionOptions) -> bool:
     """Whether a weight of the base is trained: every one, or those of temporal convolutions and transformers."""
-    return options.trained == "all" or TEMPORAL_LAYER.search(name) is not None
+    return options.trained == "all" or is_temporal(name)
 
 
 TEMPORAL_NOISE_FUSION = Method(

@@ -15,6 +15,7 @@ from ..convert import pictures_to_core
 from ..sockets import GivenAdapter
 from .adapters import attach, require_kind
 from .network import clip_inputs
+from .sampling import in_range
 
 KIND = "image_retention"
 PIXELS, HINT = "i2v_image_pixels", "i2v_image_hint"
@@ -50,9 +51,8 @@ def apply_image_retention(model: Any, adapter: GivenAdapter, strength: float, st
         raise ValueError("This model has an image retention branch already: apply one adapter of this kind only.")
     patched, branch = attach(model, adapter)
     sampling = patched.get_model_object("model_sampling")
-    sigmas = sampling.percent_to_sigma(start), sampling.percent_to_sigma(end)
     patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KIND, find_hints(branch))
-    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KIND, retain(branch, strength, *sigmas))
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KIND, retain(branch, strength, sampling, start, end))
     return patched
 
 
@@ -77,8 +77,8 @@ def find_hints(branch: ImageRetention) -> Callable[..., Any]:
     return wrapper
 
 
-def retain(branch: ImageRetention, strength: float, first: float, last: float) -> Callable[..., Tensor]:
-    """A wrapper of the network that adds what the branch finds, between two noise levels."""
+def retain(branch: ImageRetention, strength: float, sampling: Any, start: float, end: float) -> Callable[..., Tensor]:
+    """A wrapper of the network that adds what the branch finds, in a part of the sampling."""
 
     def wrapper(
         executor: Any,
@@ -93,7 +93,7 @@ def retain(branch: ImageRetention, strength: float, first: float, last: float) -
         hint = conditions.pop(HINT, None)
         if hint is None:
             raise ValueError("Image retention runs in the host's samplers only: this one calls the network by itself.")
-        if not last <= options["sigmas"].max().item() <= first:
+        if not in_range(sampling, options["sigmas"], start, end):
             return executor(x, timesteps, context, y, control, options, **conditions)
         given = clip_inputs(x, timesteps, context, y, options, **conditions)
         hint = hint.repeat_interleave(len(given["x"]) // len(hint), dim=0)

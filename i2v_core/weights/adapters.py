@@ -159,17 +159,22 @@ def save_adapter(
     write_tensors(path, tensors, header)
 
 
-def replace_weights(unet: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put the weights that an adapter trained along into the base's U-Net.
+def check_replacement(own: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], adapter: str) -> None:
+    """Refuse weights that an adapter trained along if a U-Net, whose weights are `own`, is not their base.
 
-    Raises ValueError naming the first weight that this U-Net has not, or has in another shape.
+    Raises ValueError naming the first weight that this U-Net has not, or has in another shape; `adapter` is what the
+    sentence calls the adapter.
     """
-    own = unet.state_dict()
     for name, tensor in tensors.items():
         if name not in own or own[name].shape != tensor.shape:
             has = f"of shape {tuple(own[name].shape)}" if name in own else "missing"
             raise ValueError(
-                f"the adapter was trained with another base: its '{name}' has shape {tuple(tensor.shape)}, "
-                f"the model's is {has}; use the base that the adapter's page names"
+                f"{adapter} was trained with another base: its '{name}' has shape {tuple(tensor.shape)}, "
+                f"the model's is {has}; use the model that the adapter's page names"
             )
+
+
+def replace_weights(unet: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Put the weights that an adapter trained along into the base's U-Net; raises as `check_replacement` does."""
+    check_replacement(unet.state_dict(), tensors, "the adapter")
     unet.load_state_dict(tensors, strict=False)

@@ -7,7 +7,7 @@ import comfy.ops
 import comfy.utils
 from torch import nn
 
-from ...i2v_core.weights.adapters import ADAPTERS
+from ...i2v_core.weights.adapters import ADAPTERS, check_replacement
 from ..sockets import GivenAdapter
 from .network import host_attention
 from .patcher import load_weights, make_patcher
@@ -57,15 +57,8 @@ def attach(model: Any, adapter: GivenAdapter) -> tuple[Any, nn.Module]:
 
 
 def _replace_weights(patched: Any, adapter: GivenAdapter) -> None:
-    if not adapter.contents.unet:
+    tensors = adapter.contents.unet
+    if not tensors:
         return
-    own = patched.model.state_dict()
-    for name, tensor in adapter.contents.unet.items():
-        key = UNET + name
-        if key not in own or own[key].shape != tensor.shape:
-            has = f"of shape {tuple(own[key].shape)}" if key in own else "missing"
-            raise ValueError(
-                f"'{adapter.name}' was trained with another base: its '{name}' has shape {tuple(tensor.shape)}, "
-                f"the model's is {has}; use the model that the adapter's page names."
-            )
-    patched.add_patches({UNET + name: ("set", (tensor,)) for name, tensor in adapter.contents.unet.items()})
+    check_replacement(patched.model.diffusion_model.state_dict(), tensors, f"'{adapter.name}'")
+    patched.add_patches({UNET + name: ("set", (tensor,)) for name, tensor in tensors.items()})

@@ -5,6 +5,7 @@ from comfy_api.latest import io
 from ..i2v_core.weights import read_adapter
 from .host.folders import adapter_names, adapter_path
 from .sockets import AdapterSocket, GivenAdapter
+from .widgets import search_aliases
 
 
 class I2VLoadAdapter(io.ComfyNode):
@@ -16,6 +17,7 @@ class I2VLoadAdapter(io.ComfyNode):
             node_id="I2VLoadAdapter",
             display_name="Load I2V Adapter",
             category="I2V Diffusion/loaders",
+            **search_aliases("look-back", "trip", "dreamvideo", "motion module"),
             description="Loads what look-back, TRIP or image retention add to a model, for their Apply nodes. "
             "The kind is read from the file, never from its name.",
             inputs=[

@@ -22,7 +22,7 @@ from .host.image_projection import HostImageProjection, encode_image_tokens
 from .host.image_retention import with_pixels
 from .host.vae import encode_image
 from .sockets import GivenImage, GivenImageSocket, ImageProjectionSocket
-from .widgets import advanced
+from .widgets import advanced, search_aliases
 
 
 class I2VEncodeImage(io.ComfyNode):
@@ -34,6 +34,7 @@ class I2VEncodeImage(io.ComfyNode):
             node_id="I2VEncodeImage",
             display_name="Encode Image for I2V",
             category="I2V Diffusion/conditioning",
+            **search_aliases("image to video", "img2vid", "start frame"),
             description="Brings the picture to animate to the video's size and encodes it.",
             inputs=[
                 io.Vae.Input("vae", tooltip="From Load I2V Checkpoint, or the VAE that the model was trained with."),
@@ -129,6 +130,7 @@ class I2VConditioning(io.ComfyNode):
             node_id="I2VConditioning",
             display_name="I2V Conditioning",
             category="I2V Diffusion/conditioning",
+            **search_aliases("image to video", "img2vid", "interpolate frames", "loop video"),
             description="Joins the prompts with the given image and makes the empty latent, for any sampler.",
             inputs=[
                 io.Conditioning.Input("positive", tooltip="What should happen, from CLIP Text Encode."),
@@ -195,6 +197,7 @@ class I2VShareImageTokens(io.ComfyNode):
             node_id="I2VShareImageTokens",
             display_name="Share Image Tokens",
             category="I2V Diffusion/conditioning",
+            **search_aliases("dynamicrafter tokens", "image embedding"),
             description="For clips of another length than the model's: shows every frame the image tokens of all "
             "frames, as the published DynamiCrafter code does, instead of spreading them over time.",
             inputs=[
@@ -227,6 +230,7 @@ class I2VVideoLatent(io.ComfyNode):
             node_id="I2VVideoLatent",
             display_name="Video Latent",
             category="I2V Diffusion/conditioning",
+            **search_aliases("empty video latent", "first frame"),
             description="Makes the latent of a video, its frames as the batch, for image models that a method of this "
             "pack turns into video models. The first frame is the given image, and samplers leave it as it is.",
             inputs=[

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from .convert import fit_given_image
 from .host.dual_reference import decode_between, dual_reference
-from .widgets import advanced
+from .widgets import advanced, search_aliases
 
 
 class I2VDecodeDualReference(io.ComfyNode):
@@ -28,6 +28,7 @@ class I2VDecodeDualReference(io.ComfyNode):
             node_id="I2VDecodeDualReference",
             display_name="Decode with Two References",
             category="I2V Diffusion/video",
+            **search_aliases("tooncrafter decoder", "vae decode"),
             description="Decodes a clip between two images with ToonCrafter's decoder, which copies fine detail "
             "from both. VAE Decode works too, without that detail.",
             inputs=[

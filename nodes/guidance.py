@@ -9,7 +9,7 @@ from .convert import empty_video_latent
 from .host.conditioning import with_whole_image
 from .host.guidance import DualGuider, sample_guided, sampler_names
 from .sockets import GivenImage, GivenImageSocket
-from .widgets import advanced, share
+from .widgets import advanced, search_aliases, share
 
 MAX_SCALE = 100.0
 
@@ -101,6 +101,7 @@ class I2VWithoutImage(io.ComfyNode):
             node_id="I2VWithoutImage",
             display_name="Without Image",
             category="I2V Diffusion/conditioning",
+            **search_aliases("null image", "unconditional image"),
             description="Gives what stands for 'no image' beside a given one, for the conditions of Dual-Guidance "
             "Guider: a white picture, or the null tokens of models that look at image tokens.",
             inputs=[GivenImageSocket.Input("i2v_image", tooltip="The picture to animate, from Encode Image for I2V.")],
@@ -123,6 +124,7 @@ class I2VDualGuidanceGuider(io.ComfyNode):
             node_id="I2VDualGuidanceGuider",
             display_name="Dual-Guidance Guider",
             category="I2V Diffusion/sampling",
+            **search_aliases("dual cfg", "image cfg", "dreamvideo"),
             description="A guider with a scale each for text and image, for SamplerCustomAdvanced and every model. "
             "Takes three conditions; those that the scales give no weight are not run.",
             inputs=[
@@ -164,6 +166,7 @@ class I2VDualGuidanceSampler(io.ComfyNode):
             node_id="I2VDualGuidanceSampler",
             display_name="Dual-Guidance Sampler",
             category="I2V Diffusion/sampling",
+            **search_aliases("dual cfg", "image cfg", "animate image"),
             description="Animates the given image with a scale each for text and image. Makes its three conditions "
             "itself, so it stands in the place of I2V Conditioning and KSampler.",
             inputs=[

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from .host.image_retention import apply_image_retention
 from .sockets import AdapterSocket, GivenAdapter
-from .widgets import advanced, share
+from .widgets import advanced, search_aliases, share
 
 START = "From which share of the sampling on the branch runs; 0 is the first step."
 END = "Up to which share of the sampling the branch runs; 1 is the last step."
@@ -21,6 +21,7 @@ class I2VApplyImageRetention(io.ComfyNode):
             node_id="I2VApplyImageRetention",
             display_name="Apply Image Retention",
             category="I2V Diffusion/model",
+            **search_aliases("dreamvideo", "reference image"),
             description="DreamVideo's image retention: a side branch sees the given image's pixels and keeps the video "
             "close to them. Every condition of the sampler has an image of its own, from I2V Conditioning.",
             inputs=[

@@ -13,7 +13,7 @@ from .host.latents import latent_format
 from .host.model import load_model
 from .host.vae import load_vae
 from .sockets import ImageProjectionSocket
-from .widgets import advanced
+from .widgets import advanced, search_aliases
 
 AUTO = "auto"
 
@@ -37,6 +37,7 @@ class I2VLoadCheckpoint(io.ComfyNode):
             node_id="I2VLoadCheckpoint",
             display_name="Load I2V Checkpoint",
             category="I2V Diffusion/loaders",
+            **search_aliases("dynamicrafter", "tooncrafter", "videocrafter", "modelscope", "load video model"),
             description="Loads a video model: the demo of this pack, DynamiCrafter, ToonCrafter, VideoCrafter, "
             "ModelScope or Stable Diffusion 1.5 and 2.1. The kind is read from the file, never from its name.",
             inputs=[

@@ -7,7 +7,7 @@ from comfy_api.latest import io
 from ..i2v_core.diffusion.initialization import Initialization
 from .host.look_back import apply_look_back
 from .sockets import AdapterSocket, GivenAdapter, GivenImage, GivenImageSocket
-from .widgets import advanced
+from .widgets import advanced, search_aliases
 
 
 class I2VApplyLookBack(io.ComfyNode):
@@ -29,6 +29,7 @@ class I2VApplyLookBack(io.ComfyNode):
             node_id="I2VApplyLookBack",
             display_name="Apply Look-Back",
             category="I2V Diffusion/model",
+            **search_aliases("look back", "motion module", "animatediff", "long video"),
             description="Makes a video model of an image model such as Stable Diffusion 1.5, at a cost linear in the "
             "number of frames. Works with any sampler, LoRA, ControlNet and IP-Adapter.",
             inputs=[

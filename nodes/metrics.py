@@ -11,6 +11,7 @@ from ..i2v_core.evaluation.measures import CURVES, MEASURES, Encoders, Sample, V
 from ..i2v_core.evaluation.plot import compare_frames, draw_plot
 from .convert import fit_given_image, frames_to_pixels, pixels_to_frames
 from .host.clip_similarity import encode_frames, encode_text
+from .widgets import search_aliases
 
 # What a graph can measure: optical flow needs a library that the host lacks.
 NAMES = [name for name in MEASURES if name not in ("flow_amount", "dynamic_degree")]
@@ -72,6 +73,7 @@ class I2VMetrics(io.ComfyNode):
             node_id="I2VMetrics",
             display_name="I2V Metrics",
             category="I2V Diffusion/metrics",
+            **search_aliases("isim", "psnr", "ssim", "clip score"),
             description="Measures how well a clip keeps to the given image, how much it moves and how smoothly.",
             inputs=[
                 io.Image.Input("frames", tooltip="The frames of one clip, in order."),
@@ -135,6 +137,7 @@ class I2VCompareClips(io.ComfyNode):
             node_id="I2VCompareClips",
             display_name="Compare Clips",
             category="I2V Diffusion/metrics",
+            **search_aliases("side by side", "compare videos"),
             description="Puts clips made from one picture beside each other, with their similarity to it over time.",
             inputs=[
                 io.Image.Input("image", tooltip="The one picture that was animated."),

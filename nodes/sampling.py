@@ -7,7 +7,7 @@ from torch import Tensor
 
 from .host.rescale import with_guidance_rescale
 from .host.samplers import AnalyticNoise, ModelSpacing, ddim_sampler, spaced_sigmas
-from .widgets import advanced
+from .widgets import advanced, search_aliases
 
 
 class I2VSchedule(io.ComfyNode):
@@ -29,6 +29,7 @@ class I2VSchedule(io.ComfyNode):
             node_id="I2VSchedule",
             display_name="I2V Schedule",
             category="I2V Diffusion/sampling",
+            **search_aliases("scheduler", "timesteps", "trailing", "uniform"),
             description="The timesteps that the model's authors sample on, exactly, for SamplerCustomAdvanced.",
             inputs=[
                 io.Model.Input("model", tooltip="The model that will be sampled."),
@@ -73,6 +74,7 @@ class I2VDDIMSampler(io.ComfyNode):
             node_id="I2VDDIMSampler",
             display_name="I2V DDIM Sampler",
             category="I2V Diffusion/sampling",
+            **search_aliases("eta", "dynamicrafter sampler"),
             description="DDIM for SamplerCustomAdvanced, exact under dynamic rescale and zero terminal SNR, without "
             "NaN at any number of steps.",
             inputs=[
@@ -115,6 +117,7 @@ class I2VAnalyticNoise(io.ComfyNode):
             node_id="I2VAnalyticNoise",
             display_name="Analytic Noise",
             category="I2V Diffusion/sampling",
+            **search_aliases("initial noise", "conditional image leakage", "more motion"),
             description="Initial noise for sampling from an earlier start_step of I2V Schedule: what the noised videos "
             "of training look like there, instead of noise alone.",
             inputs=[
@@ -160,6 +163,7 @@ class I2VGuidanceRescale(io.ComfyNode):
             node_id="I2VGuidanceRescale",
             display_name="Guidance Rescale",
             category="I2V Diffusion/sampling",
+            **search_aliases("rescale cfg", "dynamicrafter"),
             description="Draws the spread of the guided prediction towards the positive prompt's, over all frames of a "
             "clip together; for models that predict noise or v, also images.",
             inputs=[

@@ -7,7 +7,7 @@ from ..i2v_core.stories import join_clips
 from ..i2v_core.video.frames import clip_to_frames, frames_to_clip, to_rgb
 from ..i2v_core.video.match_colors import lead_colors_back
 from .convert import channels_first, frames_first
-from .widgets import advanced
+from .widgets import advanced, search_aliases
 
 MORE_CLIPS = range(3, 9)
 
@@ -31,6 +31,7 @@ class I2VContinueVideo(io.ComfyNode):
             node_id="I2VContinueVideo",
             display_name="Continue Video",
             category="I2V Diffusion/video",
+            **search_aliases("extend video", "last frame", "long video"),
             description="Takes the last frame of a clip as the picture that the next part begins with, and can lead "
             "colors that drifted back to those of the first picture.",
             inputs=[
@@ -88,6 +89,7 @@ class I2VJoinClips(io.ComfyNode):
             node_id="I2VJoinClips",
             display_name="Join Clips",
             category="I2V Diffusion/video",
+            **search_aliases("concatenate videos", "merge clips", "append frames"),
             description="Puts clips one behind the other; frames that a clip repeats of the one before appear once.",
             inputs=[
                 io.Image.Input("clip_1", tooltip="The first clip, with Continue Video its images output."),

@@ -8,7 +8,7 @@ from torch import Tensor
 from .host.image_noise_prior import PriorSettings, apply_image_noise_prior
 from .host.trip import AUTO, TripSettings, apply_trip
 from .sockets import AdapterSocket, GivenAdapter, GivenImage, GivenImageSocket
-from .widgets import advanced, share
+from .widgets import advanced, search_aliases, share
 
 FIRST = "Share of the image in the first frame: 1 is the image itself, 0 the model alone."
 LAST = "Share of the image in the last frame; in between it changes evenly from frame to frame."
@@ -25,6 +25,7 @@ class I2VApplyTRIP(io.ComfyNode):
             node_id="I2VApplyTRIP",
             display_name="Apply TRIP",
             category="I2V Diffusion/model",
+            **search_aliases("temporal residual", "temporal noise fusion", "tnf"),
             description="Puts the given image beside the noised frames and fuses the model's answer with the noise "
             "that the image stands for, so that frames stay with the image (TRIP, arXiv:2403.17005).",
             inputs=[
@@ -85,6 +86,7 @@ class I2VImageNoisePrior(io.ComfyNode):
             node_id="I2VImageNoisePrior",
             display_name="Image Noise Prior",
             category="I2V Diffusion/model",
+            **search_aliases("trip", "linear fusion", "first frame"),
             description="Blends every clean estimate of the sampling with an image, most in the first frame: TRIP's "
             "linear fusion, without training, for any model of ComfyUI that makes videos.",
             inputs=[

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from ..i2v_core.video import write_video
 from .host.output import embedded_metadata, frame_progress, output_file
-from .widgets import advanced
+from .widgets import advanced, search_aliases
 
 
 class I2VCombineVideo(io.ComfyNode):
@@ -26,6 +26,7 @@ class I2VCombineVideo(io.ComfyNode):
             node_id="I2VCombineVideo",
             display_name="Combine Video",
             category="I2V Diffusion/video",
+            **search_aliases("video combine", "save video", "export mp4"),
             description="Writes frames as an H.264 mp4 that plays everywhere. "
             "Drop the file on the canvas to get its workflow back.",
             is_output_node=True,

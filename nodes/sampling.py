@@ -85,7 +85,7 @@ class I2VDDIMSampler(io.ComfyNode):
                     max=1.0,
                     step=0.05,
                     tooltip="Share of fresh noise in each step: 1 for DynamiCrafter and VideoCrafter, 0 for ModelScope "
-                    "and the demo. 0 repeats exactly with few steps as with many.",
+                    "and the demo. 0 adds none.",
                 ),
                 end,
             ],

@@ -130,11 +130,7 @@ class I2VCompareClips(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         clips = [
-            io.Image.Input(
-                f"clip_{i}",
-                optional=i > 2,
-                tooltip=f"The frames of clip {i}; all clips have one size.",
-            )
+            io.Image.Input(f"clip_{i}", optional=i > 2, tooltip=f"The frames of clip {i}; all clips have one size.")
             for i in range(1, CLIPS + 1)
         ]
         return io.Schema(

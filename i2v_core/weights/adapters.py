@@ -94,7 +94,7 @@ def read_adapter(path: StrPath, *, described: bool = False) -> AdapterContents:
         file = read_tensors(path, described=described)
         kind = file.metadata.get("i2v.kind")
         if kind == "checkpoint" or kind is None:
-            raise CheckpointError("it is no adapter of this pack but a whole model; load it with I2V Load Checkpoint")
+            raise CheckpointError("it is no adapter of this pack but a whole model; load it with Load I2V Checkpoint")
         if kind not in ADAPTERS or file.metadata.get("i2v.format") != FORMAT:
             raise CheckpointError(
                 f"it is of kind '{kind}' in format {file.metadata.get('i2v.format')}, and this version reads "

@@ -45,7 +45,7 @@ def apply_image_retention(model: Any, adapter: GivenAdapter, strength: float, st
     if getattr(model.model, "video_unet", None) != adapter.contents.config.unet:
         raise ValueError(
             f"'{adapter.name}' was trained beside another base: connect the model that its page names, loaded with "
-            "I2V Load Checkpoint."
+            "Load I2V Checkpoint."
         )
     if model.get_additional_models_with_key(MODELS):
         raise ValueError("This model has an image retention branch already: apply one adapter of this kind only.")

@@ -244,7 +244,7 @@ def _checked_image_tokens(tokens: Tensor | None, config: VideoUNetConfig) -> Ten
     if tokens is None:
         raise ValueError(
             "This model looks at the given image through an image encoder and got no image tokens: connect "
-            "clip_vision and image_projection to I2V Encode Image, both from Load I2V Checkpoint with the model's "
+            "clip_vision and image_projection to Encode Image for I2V, both from Load I2V Checkpoint with the model's "
             f"full file. With a smaller file, clip_vision is {companions.image_encoder(1280)}; take "
             f"{companions.IMAGE_PROJECTION}."
         )

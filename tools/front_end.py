@@ -1,5 +1,6 @@
 """The host's real front end in a headless browser: for the browser tests and for laying out workflows."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,19 +22,35 @@ FLAGS = [
 READY = "() => window.app?.graph && Object.keys(window.LiteGraph?.registered_node_types ?? {}).length > 100"
 
 
-@contextmanager
-def front_end(server: ComfyServer, chromium: str, images: Path) -> Iterator[Any]:
-    """A Playwright page with the graph editor ready, and the pictures of a folder in the server's input folder."""
-    from playwright.sync_api import sync_playwright
+def without_addresses(text: str) -> str:
+    """A message that two servers write alike: without ports, queries and positions in scripts."""
+    return re.sub(r"https?://[^/\s]+|\?[^\s:]*|:\d+", "", text)
 
+
+def open_editor(browser: Any, server: ComfyServer, images: Path, errors: list[str] | None = None) -> Any:
+    """A page with the graph editor ready, and the pictures of a folder in the server's input folder.
+
+    What the page reports as an error, from its first request on, is appended to `errors`.
+    """
     # Otherwise the template browser opens over the graph for a first-time user.
     server.post("/settings", {"Comfy.TutorialCompleted": True})
     for image in images.glob("*.jpg"):
         server.upload(image)
+    page = browser.new_page(viewport={"width": 1600, "height": 1000})
+    if errors is not None:
+        page.on("console", lambda said: said.type == "error" and errors.append(without_addresses(said.text)))
+        page.on("pageerror", lambda error: errors.append(without_addresses(str(error))))
+    page.goto(server.url)
+    page.wait_for_function(READY, timeout=120_000)
+    return page
+
+
+@contextmanager
+def front_end(server: ComfyServer, chromium: str, images: Path, errors: list[str] | None = None) -> Iterator[Any]:
+    """`open_editor` in a browser of its own, as a Playwright page."""
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
-        page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.goto(server.url)
-        page.wait_for_function(READY, timeout=120_000)
-        yield page
+        yield open_editor(browser, server, images, errors)
         browser.close()

@@ -1,6 +1,7 @@
-"""Every shipped workflow in the real front end: no node missing, no widget shifted, equal to its API twin."""
+"""Every shipped workflow in the real front end: no node missing, no widget shifted, no error, equal to its API twin."""
 
 import json
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 import dev
 from tools.comfy_server import ComfyServer
-from tools.front_end import front_end
+from tools.front_end import front_end, open_editor
 
 pytest.importorskip("playwright.sync_api")
 
@@ -28,10 +29,31 @@ EXPORT = "async () => (await window.app.graphToPrompt()).output"
 
 
 @pytest.fixture(scope="module")
-def page(host: ComfyServer, chromium: str) -> Iterator[Any]:
+def errors() -> list[str]:
+    """What the page has reported as an error so far."""
+    return []
+
+
+@pytest.fixture(scope="module")
+def page(host: ComfyServer, chromium: str, errors: list[str]) -> Iterator[Any]:
     """The host's front end, ready, with our example images in the server's input folder."""
-    with front_end(host, chromium, dev.ROOT / "demo/images") as page:
+    with front_end(host, chromium, dev.ROOT / "demo/images", errors) as page:
         yield page
+
+
+@pytest.fixture(scope="module")
+def errors_of_the_host(host_folder: Path, page: Any, tmp_path_factory: pytest.TempPathFactory) -> set[str]:
+    """What a page reports as errors without any pack, with the host's own default workflow."""
+    base, found = tmp_path_factory.mktemp("bare"), []
+    arguments = [*dev.isolated(base), "--cpu", "--disable-all-custom-nodes"]
+    with ComfyServer(Path(sys.executable), host_folder, *arguments, log=base / "server.log") as bare:
+        editor = open_editor(page.context.browser, bare, dev.ROOT / "demo/images", found)
+        editor.evaluate("async () => await window.app.loadGraphData()")
+        editor.wait_for_timeout(500)
+        known = editor.evaluate("() => Object.keys(window.LiteGraph.registered_node_types)")
+        editor.close()
+    assert not [node for node in known if node.startswith("I2V")]
+    return set(found)
 
 
 def load(page: Any, path: Path) -> list[dict[str, Any]]:
@@ -50,6 +72,15 @@ def test_no_node_is_missing_and_every_widget_keeps_its_value(page: Any, path: Pa
         assert node["values"] == written[node["id"]].get("widgets_values", []), node["type"]
 
 
+def test_all_workflows_loaded_bring_no_error_that_the_host_alone_has_not(
+    page: Any, errors: list[str], errors_of_the_host: set[str]
+) -> None:
+    for path in WORKFLOWS:
+        load(page, path)
+        page.wait_for_timeout(200)
+        assert set(errors) <= errors_of_the_host, path.stem
+
+
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_the_front_end_exports_the_api_twin(page: Any, path: Path) -> None:
     load(page, path)
@@ -62,9 +93,14 @@ def test_the_front_end_exports_the_api_twin(page: Any, path: Path) -> None:
         assert exported[key]["inputs"] == node["inputs"], node["class_type"]
 
 
-def test_every_workflow_has_a_thumbnail_an_api_twin_and_a_line_in_the_index() -> None:
+def test_every_workflow_has_pictures_an_api_twin_a_note_and_a_line_in_the_index() -> None:
     index = (WORKFLOWS[0].parent / "README.md").read_text(encoding="utf-8")
+    shown = (dev.ROOT / "docs/workflows.md").read_text(encoding="utf-8")
     for path in WORKFLOWS:
+        notes = [node for node in json.loads(path.read_text("utf-8"))["nodes"] if node["type"] == "MarkdownNote"]
+        assert notes, "a note on the canvas says what to change"
+        assert f"(workflows/{path.stem}.jpg)" in shown, "run `python tools/pictures.py workflows`"
+        assert (dev.ROOT / f"docs/workflows/{path.stem}.jpg").stat().st_size <= 60_000
         assert f"`{path.stem}`" in index
         assert path.with_suffix(".jpg").is_file(), "the template browser shows a .jpg of the same name"
         assert (path.parent / "api" / path.name).is_file()

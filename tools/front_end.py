@@ -40,7 +40,7 @@ def open_editor(browser: Any, server: ComfyServer, images: Path, errors: list[st
     if errors is not None:
         page.on("console", lambda said: said.type == "error" and errors.append(without_addresses(said.text)))
         page.on("pageerror", lambda error: errors.append(without_addresses(str(error))))
-    page.goto(server.url)
+    page.goto(server.url, timeout=120_000)
     page.wait_for_function(READY, timeout=120_000)
     return page
 

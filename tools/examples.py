@@ -30,9 +30,9 @@ def node(kind: str, **inputs: Any) -> dict[str, Any]:
     return {"class_type": kind, "inputs": inputs}
 
 
-def rows(workflow: str, common: Changes | None = None, **labels: Changes) -> tuple[Row, ...]:
-    """Runs of one workflow; in labels `_` stands for a space."""
-    return tuple(Row(label.replace("_", " "), workflow, {**(common or {}), **own}) for label, own in labels.items())
+def rows(workflow: str, common: Changes, runs: dict[str, Changes]) -> tuple[Row, ...]:
+    """Runs of one workflow by label, each with its own changes on top of the common ones."""
+    return tuple(Row(label, workflow, {**common, **own}) for label, own in runs.items())
 
 
 CAT = {"image": "chelsea.jpg", "text": "a cat, the camera zooms in"}
@@ -66,9 +66,7 @@ EXAMPLES: dict[str, tuple[Row, ...] | Canvas] = {
     "I2VEncodeImage": rows(
         "animate_image",
         {"3.width": 256, "3.height": 256, "9.images": ["3", 1]},
-        crop={"3.fit": "crop"},
-        pad={"3.fit": "pad"},
-        stretch={"3.fit": "stretch"},
+        {fit: {"3.fit": fit} for fit in ("crop", "pad", "stretch")},
     ),
     "I2VShareImageTokens": Canvas(
         "animate_dynamicrafter_512",
@@ -77,14 +75,17 @@ EXAMPLES: dict[str, tuple[Row, ...] | Canvas] = {
     ),
     "I2VConditioning": rows(
         "animate_image",
-        pan_left={"4.text": "a cat, the camera pans left"},
-        zoom_out={"4.text": "a cat, the camera zooms out"},
-        still={"4.text": "a cat, still"},
+        {},
+        {
+            "pan left": {"4.text": "a cat, the camera pans left"},
+            "zoom out": {"4.text": "a cat, the camera zooms out"},
+            "still": {"4.text": "a cat, still"},
+        },
     ),
     "I2VWithoutImage": rows(
         "dual_guidance_any_model",
-        with_image={"11": node("CFGGuider", model=["4", 0], positive=["8", 0], negative=["8", 1], cfg=2.0)},
-        without_image={"11": node("CFGGuider", model=["4", 0], positive=["10", 0], negative=["10", 1], cfg=2.0)},
+        {"11": node("CFGGuider", model=["4", 0], positive=["8", 0], negative=["8", 1], cfg=2.0)},
+        {"with image": {}, "without image": {"11.positive": ["10", 0], "11.negative": ["10", 1]}},
     ),
     "I2VVideoLatent": rows(
         "long_video_lookback",
@@ -93,24 +94,24 @@ EXAMPLES: dict[str, tuple[Row, ...] | Canvas] = {
             "7.frames": 8,
             "9.latent_image": ["20", 0],
         },
-        **{
-            "4 frames": {"20.frames": 4, "7.frames": 4},
-            "8 frames": {},
-        },
+        {"4 frames": {"20.frames": 4, "7.frames": 4}, "8 frames": {}},
     ),
     "I2VApplyLookBack": rows(
         "long_video_lookback",
         {"7.frames": 8, "3.image": CAT["image"], "5.text": "a cat, the camera pans left", "8.frames_at_once": 0},
-        without={"9.model": ["1", 0]},
-        hybrid={},
-        add_noise={"8.initialization": "add_noise"},
-        inversion={"8.initialization": "inversion"},
+        {
+            "without": {"9.model": ["1", 0]},
+            "hybrid": {},
+            "add_noise": {"8.initialization": "add_noise"},
+            "inversion": {"8.initialization": "inversion"},
+        },
     ),
     "I2VApplyTRIP": rows(
         "animate_trip",
-        none={"7.fusion": "none"},
-        learned={},
-        **{
+        {},
+        {
+            "none": {"7.fusion": "none"},
+            "learned": {},
             "linear, 1 to 0": {"7.fusion": "linear"},
             "linear, 1 to 1": {"7.fusion": "linear", "7.last_lambda": 1.0},
         },
@@ -118,32 +119,32 @@ EXAMPLES: dict[str, tuple[Row, ...] | Canvas] = {
     "I2VImageNoisePrior": rows(
         "image_prior_any_model",
         {"7.last_lambda": 0.2},
-        without={"9.model": ["1", 0]},
-        **{"end 0.6": {"7.end_percent": 0.6}, "end 1": {"7.end_percent": 1.0}},
+        {"without": {"9.model": ["1", 0]}, "end 0.6": {"7.end_percent": 0.6}, "end 1": {"7.end_percent": 1.0}},
     ),
     "I2VApplyImageRetention": rows(
         "animate_retention",
         {"8.image_scale": 0.5},
-        **{"strength 0": {"4.strength": 0.0}, "strength 0.5": {"4.strength": 0.5}, "strength 1": {}},
+        {"strength 0": {"4.strength": 0.0}, "strength 0.5": {"4.strength": 0.5}, "strength 1": {}},
     ),
     "I2VDualGuidanceSampler": rows(
         "animate_retention",
-        **{f"image {scale:g}": {"8.image_scale": scale} for scale in (0.0, 0.5, 1.0, 1.5)},
+        {},
+        {f"image {scale:g}": {"8.image_scale": scale} for scale in (0.0, 0.5, 1.0, 1.5)},
     ),
     "I2VSchedule": rows(
         "animate_image",
         CUSTOM,
-        **{f"{steps} steps": {"23.steps": steps} for steps in (1, 5, 20)},
+        {f"{steps} steps": {"23.steps": steps} for steps in (1, 5, 20)},
     ),
     "I2VDDIMSampler": rows(
         "animate_image",
         CUSTOM,
-        **{f"eta {eta:g}": {"22": node("I2VDDIMSampler", eta=eta, reference_end=False)} for eta in (0.0, 1.0)},
+        {f"eta {eta:g}": {"22": node("I2VDDIMSampler", eta=eta, reference_end=False)} for eta in (0.0, 1.0)},
     ),
     "I2VAnalyticNoise": rows(
         "animate_image",
         CUSTOM,
-        **{
+        {
             "start 1000, random": {},
             "start 500, random": {"23.start_step": 500},
             "start 500, analytic": {
@@ -155,7 +156,7 @@ EXAMPLES: dict[str, tuple[Row, ...] | Canvas] = {
     "I2VGuidanceRescale": rows(
         "animate_image",
         {"7.cfg": 8.0, "7.model": ["20", 0], "20": node("I2VGuidanceRescale", model=["1", 0], amount=0.0)},
-        **{f"cfg 8, amount {amount:g}": {"20.amount": amount} for amount in (0.0, 0.7, 1.0)},
+        {f"cfg 8, amount {amount:g}": {"20.amount": amount} for amount in (0.0, 0.7, 1.0)},
     ),
     "I2VDecodeDualReference": Canvas("interpolate_tooncrafter", ("14", "15", "17")),
     "I2VContinueVideo": (

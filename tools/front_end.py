@@ -38,7 +38,7 @@ def open_editor(browser: Any, server: ComfyServer, images: Path, errors: list[st
         server.upload(image)
     page = browser.new_page(viewport={"width": 1600, "height": 1000})
     if errors is not None:
-        page.on("console", lambda said: said.type == "error" and errors.append(without_addresses(said.text)))
+        page.on("console", lambda said: errors.extend([without_addresses(said.text)] if said.type == "error" else []))
         page.on("pageerror", lambda error: errors.append(without_addresses(str(error))))
     page.goto(server.url, timeout=120_000)
     page.wait_for_function(READY, timeout=120_000)

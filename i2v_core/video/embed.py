@@ -4,23 +4,25 @@ import struct
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
 # IFD entries that the host uses for texts `key:value`: Model for the prompt, Make and those below it for all others.
 _MODEL, _MAKE = 0x0110, 0x010F
 _HAS_EXIF, _HAS_ALPHA = 0x08, 0x10
+_PNG_HEADER = 33  # bytes: the signature and the first chunk
+_BLOCK = 2**20
 
 
 def embed_in_png(path: Path, texts: Mapping[str, str]) -> None:
-    """Write texts (Latin-1) in front of the last chunk of a PNG or APNG, in place."""
-    end = struct.pack(">I4sI", 0, b"IEND", zlib.crc32(b"IEND"))
+    """Write texts (Latin-1) behind the header of a PNG or APNG, in place."""
+    chunks = b""
+    for key, text in texts.items():
+        content = b"tEXt" + key.encode("latin-1") + b"\0" + text.encode("latin-1")
+        chunks += struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content))
     with path.open("r+b") as file:
-        file.seek(-len(end), 2)
-        for key, text in texts.items():
-            content = b"tEXt" + key.encode("latin-1") + b"\0" + text.encode("latin-1")
-            file.write(struct.pack(">I", len(content) - 4) + content + struct.pack(">I", zlib.crc32(content)))
-        file.write(end)
+        _insert(file, _PNG_HEADER, chunks)
 
 
 def embed_in_webp(path: Path, texts: Mapping[str, str]) -> None:
@@ -31,8 +33,13 @@ def embed_in_webp(path: Path, texts: Mapping[str, str]) -> None:
         if key in texts:
             exif[tag] = f"{key}:{texts[key]}"
     content = exif.tobytes().removeprefix(b"Exif\0\0")
-    _make_room(path)
+    with Image.open(path) as picture:
+        (width, height), alpha = picture.size, picture.mode == "RGBA"
     with path.open("r+b") as file:
+        if file.read(16)[12:] != b"VP8X":
+            # A single frame has the short header, which does not announce EXIF.
+            sides = b"".join((side - 1).to_bytes(3, "little") for side in (width, height))
+            _insert(file, 12, struct.pack("<4sIBxxx", b"VP8X", 10, _HAS_ALPHA * alpha) + sides)
         file.seek(20)
         flags = file.read(1)[0]
         file.seek(20)
@@ -44,14 +51,15 @@ def embed_in_webp(path: Path, texts: Mapping[str, str]) -> None:
         file.write(struct.pack("<I", size))
 
 
-def _make_room(path: Path) -> None:
-    """Give a WebP of one frame the extended header, without which it has no room for EXIF."""
-    with path.open("rb") as file:
-        if file.read(16)[12:] == b"VP8X":
-            return
-    with Image.open(path) as picture:
-        (width, height), alpha = picture.size, picture.mode == "RGBA"
-    sides = b"".join((side - 1).to_bytes(3, "little") for side in (width, height))
-    header = struct.pack("<4sIBxxx", b"VP8X", 10, _HAS_ALPHA * alpha) + sides
-    content = path.read_bytes()
-    path.write_bytes(content[:12] + header + content[12:])
+def _insert(file: BinaryIO, position: int, content: bytes) -> None:
+    """Move what follows `position` back, last block first, so that no second file and little memory are needed."""
+    end = file.seek(0, 2)
+    while end > position:
+        start = max(position, end - _BLOCK)
+        file.seek(start)
+        block = file.read(end - start)
+        file.seek(start + len(content))
+        file.write(block)
+        end = start
+    file.seek(position)
+    file.write(content)

@@ -54,6 +54,11 @@ class VideoFormat:
         return self.muxer == "image2"
 
     @property
+    def is_film(self) -> bool:
+        """Whether it is a video to players and editors, and not an animation or pictures."""
+        return self.mime.startswith("video/")
+
+    @property
     def depths(self) -> tuple[int, ...]:
         return tuple(pixels.bits for pixels in self.pixels)
 

@@ -64,9 +64,13 @@ class Encoding:
 
 @dataclass(frozen=True)
 class WrittenVideo:
-    """What was written: a file, or a folder of pictures; its sides have grown where the format wants even ones."""
+    """What was written: a file, or a folder of pictures; its sides have grown where the format wants even ones.
+
+    `shown` is the file, or the first picture.
+    """
 
     path: Path
+    shown: Path
     frames: int
     height: int
     width: int
@@ -172,18 +176,19 @@ class _Writer:
                 track.write_until(count / self.rate)
             on_frame(count)
         assert stream is not None  # frames without any raise before
-        self.container.mux(self._last_packets(stream, count))
+        self._mux_rest(stream, count)
         if track is not None:
             track.finish()
-        return WrittenVideo(path, count, stream.height, stream.width, self.rate)
+        shown = path / _numbered(1) if self.encoding.how.is_sequence else path
+        return WrittenVideo(path, shown, count, stream.height, stream.width, self.rate)
 
-    def _last_packets(self, stream: VideoStream, count: int) -> list[av.Packet]:
+    def _mux_rest(self, stream: VideoStream, count: int) -> None:
         packets = stream.encode(None)
         if count < 3 and self.encoding.how.encoder == "libx265":
             for packet in packets:
                 # x265 leaves the times of decoding unset in so short a clip; nothing is reordered in it.
                 packet.dts = packet.pts
-        return packets
+        self.container.mux(packets)
 
     def _pictures(self, frames: Frames, on_frame: OnFrame) -> Iterable[av.VideoFrame]:
         if self.encoding.how.encoder != "gif":

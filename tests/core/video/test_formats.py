@@ -71,7 +71,7 @@ def with_pillow(path: Path, alpha: bool) -> Decoded:
         for frame in ImageSequence.Iterator(file):
             pictures.append(torch.from_numpy(np.array(frame.convert("RGBA"))))
             duration += frame.info["duration"]
-        return Decoded(torch.stack(pictures)[..., : 3 + alpha] / 255, 1000 * len(pictures) / duration)
+        return Decoded(torch.stack(pictures)[..., : 3 + alpha] / 255, 1000 * len(pictures) / max(duration, 1))
 
 
 def psnr(a: Tensor, b: Tensor) -> float:

@@ -3,6 +3,7 @@
 import errno
 import os
 import secrets
+import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -46,6 +47,29 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
         # Only the name above is ever deleted; after the rename it no longer exists.
         with suppress(OSError):
             temporary.unlink()
+
+
+@contextmanager
+def atomic_folder(path: StrPath) -> Iterator[Path]:
+    """Yield a temporary folder beside `path`; success renames it to `path`, an exception deletes it with all in it.
+
+    Raises:
+        FileExistsError: `path` exists; folders are never replaced.
+        FileNotFoundError, NotADirectoryError, PermissionError, OSError: as `atomic_path`.
+    """
+    target = Path(path).absolute()
+    if target.exists():
+        raise FileExistsError(f"'{target}' exists already. Choose another name for the folder.")
+    temporary = target.with_name(f".i2v-{secrets.token_hex(6)}.tmp")
+    try:
+        with _explained(target):
+            temporary.mkdir()
+        with _explained(target, only=_FULL):
+            yield temporary
+        with _explained(target):
+            temporary.rename(target)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 @contextmanager

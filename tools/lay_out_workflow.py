@@ -22,7 +22,7 @@ TITLE_BAR = 40.0
 READABLE = 0.65  # the editor leaves out all texts when it shows the canvas smaller
 NOTE_SIZE = (420.0, 480.0)
 # The editor computes a node's size before its picture or text is there.
-ROOM = {"LoadImage": (300, 400), "CLIPTextEncode": (340, 140), "I2VCombineVideo": (400, 460), "SaveImage": (320, 360)}
+ROOM = {"LoadImage": (300, 400), "CLIPTextEncode": (340, 140), "I2VCombineVideo": (400, 620), "SaveImage": (320, 360)}
 ROOM |= {"PreviewAny": (380, 300), "PreviewImage": (320, 360)}
 
 LOAD = """async (api) => {

@@ -13,7 +13,7 @@ from ..denoiser import Denoiser
 from ..files import atomic_path
 from ..generate import GenerateConfig, animate
 from ..training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, MovingCrops, MovingCropsConfig
-from ..video import clip_to_frames, fit_image, to_bytes, write_video
+from ..video import Encoding, clip_to_frames, fit_image, to_bytes, write_video
 from ..weights import Checkpoint
 from .items import PICTURES, VIDEOS, ClipProtocol, read_clip
 from .processes import Processes
@@ -105,7 +105,7 @@ def make_clips(
             made = animate(
                 checkpoint, task.image, task.caption, config=_seeded(config, task.seed), denoiser=denoiser
             )  # fmt: skip
-            write_video(results / f"{name}.mp4", to_bytes(clip_to_frames(made)).cpu(), protocol.fps, crf=CRF)
+            write_video(results / f"{name}.mp4", to_bytes(clip_to_frames(made)).cpu(), protocol.fps, Encoding(crf=CRF))
             if on_clip is not None:
                 on_clip(done, len(mine), name)
     processes.wait()
@@ -170,7 +170,7 @@ def _write_references(folder: Path, task: Task, fps: float) -> None:
     Image.fromarray(task.image.numpy()).save(folder / f"{task.name}.png")
     (folder / f"{task.name}.txt").write_text(task.caption, encoding="utf-8")
     if task.truth is not None:
-        write_video(folder / f"{task.name}.mp4", to_bytes(clip_to_frames(task.truth)), fps, crf=CRF)
+        write_video(folder / f"{task.name}.mp4", to_bytes(clip_to_frames(task.truth)), fps, Encoding(crf=CRF))
 
 
 def _keep_protocol(path: Path, protocol: dict[str, Any]) -> None:

@@ -1,5 +1,7 @@
 """Video files and pictures: decoding, encoding, sizes and value ranges."""
 
+from .audio import Audio
+from .formats import FORMATS, QUALITIES, VideoFormat
 from .frames import (
     FitMode,
     clip_to_frames,
@@ -12,12 +14,17 @@ from .frames import (
     to_unit_range,
 )
 from .read import Clip, FrameIndex, as_fps, index_frames, read_frames, read_video
-from .write import WrittenVideo, write_video
+from .write import Encoding, WrittenVideo, play_order, write_video
 
 __all__ = [
+    "FORMATS",
+    "QUALITIES",
+    "Audio",
     "Clip",
+    "Encoding",
     "FitMode",
     "FrameIndex",
+    "VideoFormat",
     "WrittenVideo",
     "as_fps",
     "clip_to_frames",
@@ -25,6 +32,7 @@ __all__ = [
     "fit_size",
     "frames_to_clip",
     "index_frames",
+    "play_order",
     "read_frames",
     "read_video",
     "to_bytes",

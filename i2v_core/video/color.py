@@ -1,4 +1,4 @@
-"""The one place where RGB and YUV meet: conversion follows the color tags of the frame, and sets them."""
+"""From decoded frames to RGB by their color tags, and the tags of what is written (see `planes`)."""
 
 import av
 import numpy as np
@@ -34,16 +34,7 @@ def to_rgb_array(frame: av.VideoFrame) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.rot90(rgb.to_ndarray(), round(frame.rotation / 90)), dtype=np.uint8)
 
 
-def to_yuv_frame(picture: NDArray[np.uint8]) -> av.VideoFrame:
-    """Convert RGB `h w 3` to limited-range BT.709, 4:2:0; odd sides grow by one, repeating the edge."""
-    height, width = picture.shape[:2]
-    even = np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    return av.VideoFrame.from_ndarray(even, format="rgb24").reformat(
-        format="yuv420p", interpolation=_SCALING, dst_colorspace=_BT709, dst_color_range=_LIMITED
-    )
-
-
 def tag_bt709(context: VideoCodecContext) -> None:
-    """Write into the stream what `to_yuv_frame` did, so that players show the same colors."""
+    """Write into the stream what `planes` computed, so that players show the same colors."""
     context.colorspace = context.color_primaries = context.color_trc = _BT709
     context.color_range = _LIMITED

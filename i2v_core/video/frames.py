@@ -31,6 +31,14 @@ def to_rgb(picture: Tensor) -> Tensor:
     Raises:
         ValueError: another number of channels, another dtype, NaN or infinite values.
     """
+    check_picture(picture)
+    if picture.shape[-1] == 4:
+        return _over_white(picture)
+    return einops.repeat(picture, "... 1 -> ... 3") if picture.shape[-1] == 1 else picture
+
+
+def check_picture(picture: Tensor) -> None:
+    """Raise ValueError unless `... h w c` has 1, 3 or 4 channels in uint8, or in finite floating-point numbers."""
     if picture.ndim < 3 or picture.shape[-1] not in (1, 3, 4):
         raise ValueError(
             f"Expected a picture `... h w c` with 1 (grey), 3 (RGB) or 4 (RGBA) channels, got "
@@ -38,14 +46,12 @@ def to_rgb(picture: Tensor) -> Tensor:
         )
     if picture.dtype != torch.uint8 and not picture.is_floating_point():
         raise ValueError(f"Expected a picture in uint8 or floating point in [0, 1], got {picture.dtype}.")
-    if picture.is_floating_point() and not torch.isfinite(picture).all():
+    # Extremes are a tenth of the work of testing every number, and NaN is one.
+    if picture.is_floating_point() and picture.numel() and not all(map(torch.isfinite, torch.aminmax(picture))):
         raise ValueError(
             "The picture holds NaN or infinite values, expected numbers in [0, 1]. They mostly come from a "
             "decoder in half precision: run it in float32 or bfloat16, or check what made the picture."
         )
-    if picture.shape[-1] == 4:
-        return _over_white(picture)
-    return einops.repeat(picture, "... 1 -> ... 3") if picture.shape[-1] == 1 else picture
 
 
 def fit_size(height: int, width: int, multiple: int = 8) -> tuple[int, int]:

@@ -63,8 +63,14 @@ class Clip:
 
 
 def as_fps(fps: Fraction | float) -> Fraction:
-    """Return frames per second as a fraction with denominator up to 1001, which holds NTSC rates exactly."""
+    """Return frames per second as a fraction with denominator up to 1001, which holds NTSC rates exactly.
+
+    A float within half a thousandth of an NTSC rate means that rate: 23.976 is 24000/1001.
+    """
     rate = Fraction(fps).limit_denominator(1001) if math.isfinite(fps) else Fraction(0)
+    ntsc = Fraction(round(rate) * 1000, 1001)
+    if isinstance(fps, float) and ntsc and abs(fps - ntsc) < 5e-4:
+        return ntsc
     if rate <= 0:
         raise ValueError(f"Expected a positive number of frames per second, got {fps}.")
     return rate

@@ -20,9 +20,11 @@ class OutputFile:
     subfolder: str
     type: str
 
-    def item(self, **extra: object) -> dict[str, object]:
-        """Return the entry that the interface and API clients read to find the file."""
-        return {"filename": self.path.name, "subfolder": self.subfolder, "type": self.type, **extra}
+    def item(self, shown: Path, **extra: object) -> dict[str, object]:
+        """Return the entry that the interface and API clients read to find the file, or one in it if it is a folder."""
+        inside = shown.relative_to(self.path.parent).parent
+        subfolder = Path(self.subfolder, inside).as_posix() if inside.parts else self.subfolder
+        return {"filename": shown.name, "subfolder": subfolder, "type": self.type, **extra}
 
 
 def output_file(prefix: str, extension: str, *, height: int, width: int, temporary: bool) -> OutputFile:

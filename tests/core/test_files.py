@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from i2v_core.files import atomic_path
+from i2v_core.files import atomic_folder, atomic_path
 
 
 @pytest.fixture
@@ -88,3 +88,21 @@ def test_a_writer_that_replaces_the_file_does_not_hide_it_from_others(tmp_path: 
         temporary.touch(mode=0o600)
     (tmp_path / "plain").touch()
     assert (tmp_path / "shared").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path: Path) -> None:
+    with atomic_folder(tmp_path / "clip") as temporary:
+        (temporary / "1.png").write_bytes(b"x")
+        assert not (tmp_path / "clip").exists()
+    assert [p.relative_to(tmp_path).as_posix() for p in tmp_path.rglob("*")] == ["clip", "clip/1.png"]
+    with pytest.raises(RuntimeError, match="stop"), atomic_folder(tmp_path / "other") as temporary:
+        (temporary / "1.png").write_bytes(b"x")
+        raise RuntimeError("stop")
+    assert [p.name for p in tmp_path.iterdir()] == ["clip"]
+
+
+def test_a_folder_is_never_replaced(tmp_path: Path) -> None:
+    with pytest.raises(FileExistsError, match="exists already"), atomic_folder(tmp_path):
+        pass
+    with pytest.raises(FileNotFoundError, match="absent' does not exist"), atomic_folder(tmp_path / "absent" / "x"):
+        pass

@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 
 from i2v_core.training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, MovingCrops, MovingCropsConfig
-from i2v_core.video import clip_to_frames, to_bytes, write_video
+from i2v_core.video import Encoding, clip_to_frames, to_bytes, write_video
 
 
 def moving_crops(size: int = 64, frames: int = 8) -> MovingCrops:
@@ -25,7 +25,7 @@ def write_clips(root: Path, count: int = 3, size: int = 32, frames: int = 5) -> 
         noise = torch.randn(clip.pixels.shape, generator=torch.Generator().manual_seed(i))
         for name, strength in (("truth", 0.0), ("good", 0.05), ("bad", 0.3)):
             pixels = (clip.pixels + strength * noise).clamp(-1, 1)
-            write_video(folders[name] / f"clip{i}.mp4", to_bytes(clip_to_frames(pixels)), 8, crf=5)
+            write_video(folders[name] / f"clip{i}.mp4", to_bytes(clip_to_frames(pixels)), 8, Encoding(crf=5))
         Image.fromarray(to_bytes(clip_to_frames(clip.pixels[:, :1]))[0].numpy()).save(folders["truth"] / f"clip{i}.png")
         captions[f"clip{i}"] = clip.caption
     (root / "captions.json").write_text(json.dumps(captions))

@@ -11,7 +11,7 @@ from .frames import (
     to_rgb,
     to_unit_range,
 )
-from .read import Clip, FrameIndex, as_fps, index_frames, read_frames, read_video
+from .read import Clip, FrameIndex, as_fps, index_frames, read_frames, read_video, stream_frames
 from .write import WrittenVideo, write_video
 
 __all__ = [
@@ -27,6 +27,7 @@ __all__ = [
     "index_frames",
     "read_frames",
     "read_video",
+    "stream_frames",
     "to_bytes",
     "to_model_range",
     "to_rgb",

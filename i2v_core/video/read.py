@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import torch
@@ -22,9 +23,9 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 from torch import Tensor
 
-from ..files import StrPath
 from .color import to_rgb_array
 from .frames import FitMode, fit_image
+from .sources import Source
 
 
 @dataclass(frozen=True)
@@ -70,14 +71,14 @@ def as_fps(fps: Fraction | float) -> Fraction:
     return rate
 
 
-def index_frames(path: StrPath) -> FrameIndex:
+def index_frames(path: Source) -> FrameIndex:
     """List the frames of a video file; the usual formats need no decoding for it.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: not a readable video, no video stream, or no time stamps.
     """
-    with _open(path) as (container, stream):
+    with open_video(path) as (container, stream):
         listed = [
             (packet.pts, packet.is_keyframe, packet.duration or 0)
             for packet in container.demux(stream)
@@ -87,7 +88,7 @@ def index_frames(path: StrPath) -> FrameIndex:
         codec = stream.codec_context.name
     # VP8 has packets that are never shown, old AVI files have packets without stamps: only decoding tells.
     if codec == "vp8" or any(pts is None for pts, _, _ in listed):
-        with _open(path) as (container, stream):
+        with open_video(path) as (container, stream):
             listed = [(frame.pts, frame.key_frame, 0) for frame in container.decode(stream)]
     durations = {pts: duration for pts, _, duration in listed if pts is not None}
     if not durations or base is None:
@@ -100,7 +101,7 @@ def index_frames(path: StrPath) -> FrameIndex:
 
 
 def read_frames(
-    path: StrPath,
+    path: Source,
     indices: Sequence[int],
     *,
     index: FrameIndex | None = None,
@@ -120,20 +121,48 @@ def read_frames(
         FileNotFoundError, ValueError: as `index_frames`, a number outside the file, or a damaged frame.
     """
     index = index or index_frames(path)
-    if not indices or min(indices) < 0 or max(indices) >= len(index):
-        raise ValueError(f"'{path}' has the frames 0 to {len(index) - 1}, asked for {list(indices)}.")
-    pictures: dict[int, Tensor] = {}
-    for pts, frame in _decode(path, index, [index.pts[i] for i in sorted(set(indices))], threads):
-        picture = torch.from_numpy(to_rgb_array(frame))
-        pictures[pts] = picture if size is None else fit_image(picture, *size, mode)
-    if missing := [i for i in indices if index.pts[i] not in pictures]:
-        raise ValueError(f"Frame {missing[0]} of '{path}' cannot be decoded: copy or convert the file again.")
-    frames = torch.stack([pictures[index.pts[i]] for i in indices])
+    once = sorted(set(indices))
+    pictures = dict(
+        zip(once, stream_frames(path, once, index=index, size=size, mode=mode, threads=threads), strict=True)
+    )
+    frames = torch.stack([pictures[i] for i in indices])
     return Clip(frames, index.fps, tuple(float(index.time(i)) for i in indices))
 
 
+def stream_frames(
+    path: Source,
+    indices: Sequence[int],
+    *,
+    index: FrameIndex | None = None,
+    size: tuple[int, int] | None = None,
+    mode: FitMode = "crop",
+    threads: int = 0,
+) -> Iterator[Tensor]:
+    """Yield these frames one by one, `h w c`, so that memory does not grow with their number.
+
+    Args:
+        indices: frame numbers in ascending order, each once.
+        index, size, mode, threads: as `read_frames`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_frames`.
+    """
+    index = index or index_frames(path)
+    if not indices or min(indices) < 0 or max(indices) >= len(index):
+        raise ValueError(f"'{path}' has the frames 0 to {len(index) - 1}, asked for {list(indices)}.")
+    stamps, done = [index.pts[i] for i in indices], 0
+    for pts, frame in _decode(path, index, stamps, threads):
+        if pts != stamps[done]:
+            break
+        done += 1
+        picture = torch.from_numpy(to_rgb_array(frame))
+        yield picture if size is None else fit_image(picture, *size, mode)
+    if done < len(stamps):
+        raise ValueError(f"Frame {indices[done]} of '{path}' cannot be decoded: copy or convert the file again.")
+
+
 def read_video(
-    path: StrPath,
+    path: Source,
     *,
     start: float = 0.0,
     frames: int | None = None,
@@ -192,11 +221,10 @@ def _sampled(index: FrameIndex, start: Fraction, rate: Fraction) -> Sequence[int
 
 
 @contextmanager
-def _open(path: StrPath, threads: int = 0) -> Iterator[tuple[InputContainer, VideoStream]]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no file '{path}'. Check the path.")
+def open_video(path: Source, threads: int = 0) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a file and its video stream; what FFmpeg cannot read inside the block is a ValueError naming the file."""
     try:
-        with av.open(os.fspath(path), "r") as container:
+        with _readable(path) as readable, av.open(readable, "r") as container:
             # The cover picture of a sound file is a video stream to FFmpeg, but not to us.
             streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
             if not streams:
@@ -209,11 +237,23 @@ def _open(path: StrPath, threads: int = 0) -> Iterator[tuple[InputContainer, Vid
         ) from error
 
 
+@contextmanager
+def _readable(path: Source) -> Iterator[str | BinaryIO]:
+    """What PyAV opens."""
+    if not isinstance(path, str | os.PathLike):
+        with path.open() as stream:
+            yield stream
+    elif Path(path).is_file():
+        yield os.fspath(path)
+    else:
+        raise FileNotFoundError(f"There is no file '{path}'. Check the path.")
+
+
 def _decode(
-    path: StrPath, index: FrameIndex, wanted: Sequence[int], threads: int
+    path: Source, index: FrameIndex, wanted: Sequence[int], threads: int
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Yield the frames with these stamps (ascending), skipping groups of pictures that hold none of them."""
-    with _open(path, threads) as (container, stream):
+    with open_video(path, threads) as (container, stream):
         for keyframe, stamps in _runs(index, wanted):
             found = 0
             # Some formats cannot seek and some seek too far; then the file is read from its start.
@@ -223,7 +263,7 @@ def _decode(
                 found += 1
                 yield stamped
             if found < len(stamps):
-                with _open(path, threads) as again:
+                with open_video(path, threads) as again:
                     yield from _scan(*again, stamps[found:])
 
 

@@ -69,5 +69,6 @@ def _thumbnail(frame: av.VideoFrame) -> Thumbnail:
     small = frame.reformat(width=width, height=height, format="rgb24", interpolation=Interpolation.AREA)
     turned = round(frame.rotation / 90) % 2
     size = (frame.width, frame.height) if turned else (frame.height, frame.width)
-    pixels: NDArray[np.uint8] = small.to_ndarray()
-    return Thumbnail(pixels, frame.pts, frame.is_corrupt, size, round(frame.rotation))
+    return Thumbnail(
+        small.to_ndarray().astype(np.uint8, copy=False), frame.pts, frame.is_corrupt, size, round(frame.rotation)
+    )

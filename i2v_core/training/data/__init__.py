@@ -1,8 +1,23 @@
 """Clips for training: files in every usual layout, or generated ones, behind one configuration."""
 
 from .audit import Audit, audit_data
+from .cache import CachedClips, Encoders, fill_cache, weights_hash
 from .clip import Clip, ClipData
-from .clips import FileClips, open_data
+from .clips import FileClips, GeneratedClips, open_data
 from .config import DataConfig, GeneratorConfig
 
-__all__ = ["Audit", "Clip", "ClipData", "DataConfig", "FileClips", "GeneratorConfig", "audit_data", "open_data"]
+__all__ = [
+    "Audit",
+    "CachedClips",
+    "Clip",
+    "ClipData",
+    "DataConfig",
+    "Encoders",
+    "FileClips",
+    "GeneratedClips",
+    "GeneratorConfig",
+    "audit_data",
+    "fill_cache",
+    "open_data",
+    "weights_hash",
+]

@@ -164,6 +164,13 @@ class GeneratedClips(Dataset[Clip]):
         return digest.hexdigest()
 
 
+def sizes_of(config: DataConfig) -> tuple[Size, ...]:
+    """All (height, width) that clips come in."""
+    if not config.aspect_buckets:
+        return ((config.height, config.width),)
+    return bucket_sizes(config.height, config.width, config.bucket_step)
+
+
 def open_data(config: DataConfig, group: int = 1, on_file: OnFile | None = None) -> FileClips | GeneratedClips:
     """Open the data set of a configuration; files are looked at as `audit_data` does, which the next run need not.
 
@@ -179,9 +186,7 @@ def open_data(config: DataConfig, group: int = 1, on_file: OnFile | None = None)
         return GeneratedClips(config, group)
     listing = list_entries(config.path, config.image_fps)
     store = record_store(config, listing.root)
-    sizes = ((config.height, config.width),)
-    if config.aspect_buckets:
-        sizes = bucket_sizes(config.height, config.width, config.bucket_step)
+    sizes = sizes_of(config)
     files, rows = [], []
     for entry, row in examine_all(listing, store, config, on_file):
         rows.append(row)

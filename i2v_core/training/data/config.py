@@ -70,6 +70,8 @@ class DataConfig:
             raise ValueError(f"data.frame_stride_max {self.frame_stride_max} is below frame_stride {self.frame_stride}")
         if self.path and self.image_fps is not None and self.image_fps <= 0:
             raise ValueError(f"data.image_fps should be positive, got {self.image_fps}")
+        if not self.path and self.cache_latents:
+            raise ValueError("generated clips never come twice: data.cache_latents needs files in data.path")
         if not self.path and self.height != self.width:
             raise ValueError(f"generated clips are square, got data.height {self.height} and data.width {self.width}")
 

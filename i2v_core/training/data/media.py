@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import partial
@@ -20,13 +20,14 @@ from ...video.sources import FileSlice
 VIDEO_SUFFIXES = frozenset(
     f".{suffix}"
     for suffix in (
-        "mp4", "mov", "m4v", "webm", "mkv", "avi", "mpg", "mpeg", "ts", "mts", "m2ts", "wmv", "flv", "ogv", "3gp", "gif",
+        "mp4", "mov", "m4v", "webm", "mkv", "avi", "mpg", "mpeg", "ts", "mts", "m2ts", "wmv", "flv", "ogv", "3gp",
+        "gif",
     )
 )  # fmt: skip
 IMAGE_SUFFIXES = frozenset([".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff"])
 
 
-class Media(Protocol):
+class Media(Hashable, Protocol):
     """Frames that can be addressed by number."""
 
     def stamp(self) -> str:

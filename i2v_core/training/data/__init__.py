@@ -1,10 +1,10 @@
-"""Clips for training: files in every usual layout, or generated ones, behind one configuration."""
+"""Clips for training: files cut from files in every usual layout, behind one configuration."""
 
 from .audit import Audit, audit_data
 from .cache import CachedClips, Encoders, fill_cache, weights_hash
 from .clip import Clip, ClipData
-from .clips import FileClips, GeneratedClips, open_data
-from .config import DataConfig, GeneratorConfig
+from .clips import FileClips, open_data
+from .config import DataConfig
 
 __all__ = [
     "Audit",
@@ -14,8 +14,6 @@ __all__ = [
     "DataConfig",
     "Encoders",
     "FileClips",
-    "GeneratedClips",
-    "GeneratorConfig",
     "audit_data",
     "fill_cache",
     "open_data",

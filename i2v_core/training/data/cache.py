@@ -64,7 +64,7 @@ class CachedClips(Dataset[Clip]):
     """The same clips as those of `clips`, with latents in place of pixels; only the given picture is decoded."""
 
     def __init__(self, clips: FileClips, pixels_hash: str, texts_hash: str = "") -> None:
-        self.clips, self.group = clips, clips.group
+        self.clips = clips
         self.pixels_hash, self.texts_hash = pixels_hash, texts_hash
         self.folder = clips.store.folder
 
@@ -77,10 +77,11 @@ class CachedClips(Dataset[Clip]):
     def clip(self, item: int) -> Clip:
         return self.clips.first_readable(item, self._read)
 
-    @property
+    def summary(self) -> str:
+        return f"{self.clips.summary()}, with latents from {self.folder}"
+
     def fingerprint(self) -> str:
-        """That of the clips."""
-        return self.clips.fingerprint
+        return self.clips.fingerprint()
 
     def text(self, caption: str) -> tuple[Tensor, Tensor | None]:
         """Features of a caption that was kept, "" among them: `n d`, and pooled `d` or None; float32."""

@@ -37,18 +37,18 @@ class Clip:
 class ClipData(Protocol):
     """An endless data set. What `clip(item)` gives depends on the configuration and on `item` alone.
 
-    One pass over the files takes `len(data)` items; every pass has an order of its own. With aspect buckets all items
-    of one group, `item // group`, have one size: a batch must lie within a group. Items `step * batch + i` do if
+    One pass over files takes `len(data)` items; every pass has an order of its own. With aspect buckets all items
+    of one group, `item // config.group`, have one size: a batch must lie within a group. Items `step * batch + i` do if
     `batch` divides `group`, and so do the batches of several processes that share a group.
     """
 
-    group: int
-
     def clip(self, item: int) -> Clip: ...
 
-    def __len__(self) -> int: ...
+    def fingerprint(self) -> str:
+        """What tells this data from other data."""
 
-    def __getitem__(self, item: int) -> Clip: ...
+    def summary(self) -> str:
+        """What and how much it is, in a line."""
 
 
 def seeded(seed: int, *place: int | str) -> torch.Generator:

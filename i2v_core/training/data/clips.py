@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from torch.utils.data import Dataset, get_worker_info
 
 from ...video import frames_to_clip
-from ..moving_crops import MovingCrops, MovingCropsConfig, photograph_path
 from .audit import Audit, OnFile, cuts_of, examine_all, record_store
 from .clip import Clip, integer, seeded
 from .config import DataConfig
@@ -51,14 +50,12 @@ class FileClips(Dataset[Clip]):
     takes its place.
     """
 
-    def __init__(
-        self, config: DataConfig, files: list[UsedFile], audit: Audit, store: RecordStore, group: int = 1
-    ) -> None:
-        self.config, self.files, self.audit, self.store, self.group = config, files, audit, store, group
+    def __init__(self, config: DataConfig, files: list[UsedFile], audit: Audit, store: RecordStore) -> None:
+        self.config, self.files, self.audit, self.store = config, files, audit, store
         buckets: dict[Size, list[int]] = {}
         for number, file in enumerate(files):
             buckets.setdefault(file.size, []).append(number)
-        self.order = Order(list(buckets.values()), group if len(buckets) > 1 else 1, config.seed)
+        self.order = Order(list(buckets.values()), config.group if len(buckets) > 1 else 1, config.seed)
         self._named: set[str] = set()
 
     def __len__(self) -> int:
@@ -70,7 +67,10 @@ class FileClips(Dataset[Clip]):
     def clip(self, item: int) -> Clip:
         return self.first_readable(item, self.decode)
 
-    @property
+    def summary(self) -> str:
+        """What there is, in a line."""
+        return self.audit.text().partition("\n")[0]
+
     def fingerprint(self) -> str:
         """SHA-256 of the files, the captions, and how clips are cut from them."""
         digest = hashlib.sha256(repr({**asdict(self.config), "path": "", "cache_directory": ""}).encode())
@@ -130,40 +130,6 @@ def decoder_threads() -> int:
     return 0 if get_worker_info() is None else 1
 
 
-class GeneratedClips(Dataset[Clip]):
-    """Camera moves over photographs (`moving_crops.py`); a pass is 1000 of them."""
-
-    def __init__(self, config: DataConfig, group: int = 1) -> None:
-        self.config, self.group = config, group
-        generator = config.generator
-        self.crops = MovingCrops(
-            MovingCropsConfig(
-                config.frames, config.height, config.seed, generator.photographs, generator.smallest_window
-            )
-        )
-
-    def __len__(self) -> int:
-        return 1000
-
-    def __getitem__(self, item: int) -> Clip:
-        return self.clip(item)
-
-    def clip(self, item: int) -> Clip:
-        made = self.crops.clip(item)
-        draw = seeded(self.config.seed, "image", item)
-        image_index = integer(draw, self.config.frames) if self.config.rand_cond_frame else 0
-        name = f"generated clip {item}"
-        return Clip(made.pixels[:, image_index], image_index, made.caption, made.pixels, name=name)
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 of the photographs and how clips are made of them."""
-        digest = hashlib.sha256(repr(asdict(self.config)).encode())
-        for name in self.config.generator.photographs:
-            digest.update(photograph_path(name).read_bytes())
-        return digest.hexdigest()
-
-
 def sizes_of(config: DataConfig) -> tuple[Size, ...]:
     """All (height, width) that clips come in."""
     if not config.aspect_buckets:
@@ -171,19 +137,16 @@ def sizes_of(config: DataConfig) -> tuple[Size, ...]:
     return bucket_sizes(config.height, config.width, config.bucket_step)
 
 
-def open_data(config: DataConfig, group: int = 1, on_file: OnFile | None = None) -> FileClips | GeneratedClips:
+def open_data(config: DataConfig, on_file: OnFile | None = None) -> FileClips:
     """Open the data set of a configuration; files are looked at as `audit_data` does, which the next run need not.
 
     Args:
-        group: how many consecutive items must have one size, where sizes differ (`aspect_buckets`).
         on_file: called with the files done, their number, and a name.
 
     Raises:
         FileNotFoundError, ValueError: there is no data set, or no clip in it that can be used.
         OSError: the cache folder cannot be written.
     """
-    if not config.path:
-        return GeneratedClips(config, group)
     listing = list_entries(config.path, config.image_fps)
     store = record_store(config, listing.root)
     sizes = sizes_of(config)
@@ -196,4 +159,5 @@ def open_data(config: DataConfig, group: int = 1, on_file: OnFile | None = None)
     audit = Audit(config.path, listing.layout, tuple(rows))
     if not files:
         raise ValueError(f"no clip of '{config.path}' can be used.\n{audit.text()}")
-    return FileClips(config, files, audit, store, group)
+    logger.info("%s", audit.text())
+    return FileClips(config, files, audit, store)

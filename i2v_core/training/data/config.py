@@ -1,17 +1,7 @@
 """Section `data` of a training configuration."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
-
-from ..moving_crops import TRAIN_PHOTOGRAPHS
-
-
-@dataclass(frozen=True)
-class GeneratorConfig:
-    """Of the generated clips, camera moves over photographs (`moving_crops.py`), which need no files."""
-
-    photographs: tuple[str, ...] = TRAIN_PHOTOGRAPHS
-    smallest_window: int = 72  # pixels of the photograph
 
 
 @dataclass(frozen=True)
@@ -19,7 +9,7 @@ class DataConfig:
     """Which clips a run trains on, and how they are cut out of the files.
 
     Args:
-        path: a folder, a metadata file (.jsonl, .csv) or a .tar archive; see `layouts.py`. Empty: generated clips.
+        path: a folder, a metadata file (.jsonl, .csv) or a .tar archive; see `layouts.py`.
         frames: of a clip.
         height, width: of a clip in pixels; files are resized and cropped around the center.
         target_fps: frames are taken by time, so many a second. Otherwise every `frame_stride`-th frame is taken.
@@ -31,13 +21,15 @@ class DataConfig:
         image_fps: frames per second of folders of pictures, which do not tell.
         aspect_buckets: clips keep about their aspect ratio; all sizes have at most `height` times `width` pixels.
         bucket_step: sides of buckets are multiples of it.
+        group: how many consecutive items have one size, where sizes differ: a multiple of the clips in a batch, better
+            of those in a batch of all processes.
         cache_directory: for what was found out about the files, and for latents. Empty: `.i2v_cache` beside the data.
         cache_latents: encode every clip once and train on what was kept.
         cache_dtype: of kept latents and text.
         seed: of the order of the clips and of where each begins.
     """
 
-    path: str = ""
+    path: str
     frames: int = 16
     height: int = 256
     width: int = 256
@@ -47,33 +39,29 @@ class DataConfig:
     run_frames: int = 0
     rand_cond_frame: bool = False
     avoid_cuts: bool = True
-    cut_threshold: float = 0.1
+    cut_threshold: float = 0.08
     image_fps: float | None = None
     aspect_buckets: bool = False
     bucket_step: int = 64
+    group: int = 1
     cache_directory: str = ""
     cache_latents: bool = False
     cache_dtype: Literal["float16", "float32", "bfloat16"] = "float16"
     seed: int = 0
-    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
 
     def __post_init__(self) -> None:
-        for name in ("frames", "height", "width", "frame_stride", "bucket_step"):
+        for name in ("frames", "height", "width", "frame_stride", "bucket_step", "group"):
             if getattr(self, name) < 1:
                 raise ValueError(f"data.{name} should be at least 1, got {getattr(self, name)}")
+        if not len(self.strides):
+            raise ValueError(f"data.frame_stride_max {self.frame_stride_max} is below frame_stride {self.frame_stride}")
         if self.target_fps is not None and (self.strides != range(1, 2) or self.target_fps <= 0):
             raise ValueError(
                 "data takes frames by time (target_fps, a positive number) or by number (frame_stride), "
                 f"got target_fps {self.target_fps} with frame_stride {self.frame_stride} to {self.strides[-1]}"
             )
-        if not len(self.strides):
-            raise ValueError(f"data.frame_stride_max {self.frame_stride_max} is below frame_stride {self.frame_stride}")
-        if self.path and self.image_fps is not None and self.image_fps <= 0:
+        if self.image_fps is not None and self.image_fps <= 0:
             raise ValueError(f"data.image_fps should be positive, got {self.image_fps}")
-        if not self.path and self.cache_latents:
-            raise ValueError("generated clips never come twice: data.cache_latents needs files in data.path")
-        if not self.path and self.height != self.width:
-            raise ValueError(f"generated clips are square, got data.height {self.height} and data.width {self.width}")
 
     @property
     def strides(self) -> range:

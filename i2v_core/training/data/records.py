@@ -138,20 +138,19 @@ def _recall(store: RecordStore, media: Media, look: bool) -> FileRecord:
 
 
 def _read(path: Path) -> FileRecord | None:
+    """A kept record; None if there is none, or a damaged one."""
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        return _decoded(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    index = values.pop("index")
-    changes = values.pop("changes")
-    return FileRecord(
-        **values,
-        index=None if index is None else FrameIndex(
-            tuple(index["pts"]), tuple(index["keyframes"]),
-            *(Fraction(index[name]) for name in ("time_base", "fps", "duration")),
-        ),
-        changes=None if changes is None else tuple(changes),
-    )  # fmt: skip
+
+
+def _decoded(values: dict[str, Any]) -> FileRecord:
+    index, changes = values.pop("index"), values.pop("changes")
+    if index is not None:
+        fractions = (Fraction(index[name]) for name in ("time_base", "fps", "duration"))
+        index = FrameIndex(tuple(index["pts"]), tuple(index["keyframes"]), *fractions)
+    return FileRecord(**values, index=index, changes=None if changes is None else tuple(changes))
 
 
 def _encoded(record: FileRecord) -> dict[str, Any]:

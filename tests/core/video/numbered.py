@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 COUNT = 90
+MILLISECONDS = Fraction(1, 1000)
 GAPS = np.random.default_rng(0).integers(5, 120, COUNT).cumsum()  # ms, a variable frame rate
 
 
@@ -29,6 +30,7 @@ def record(
     base: Fraction = Fraction(1, 30),
     pixels: str = "yuv420p",
     rotation: int = 0,
+    picture: Callable[[int], np.ndarray] = numbered,
     **options: str,
 ) -> Path:
     with av.open(str(path), "w") as container:
@@ -38,11 +40,8 @@ def record(
         if rotation:
             stream.set_display_rotation(rotation)
         for i in range(COUNT):
-            frame = av.VideoFrame.from_ndarray(numbered(i), format="rgb24").reformat(format=pixels)
+            frame = av.VideoFrame.from_ndarray(picture(i), format="rgb24").reformat(format=pixels)
             frame.pts, frame.time_base = stamp(i), base
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
-
-
-MILLISECONDS = Fraction(1, 1000)

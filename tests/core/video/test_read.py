@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from i2v_core.video import index_frames, read_frames, read_video, stream_frames
+from i2v_core.video import index_frames, read_frames, read_video
 from tests.core.video.numbered import COUNT, GAPS, MILLISECONDS, numbers, record
 
 FILES = {

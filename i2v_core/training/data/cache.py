@@ -60,6 +60,10 @@ def weights_hash(module: nn.Module) -> str:
     return digest.hexdigest()
 
 
+class UnreadableError(ValueError):
+    """A file that was good when the run began cannot be read any more."""
+
+
 class CachedClips(Dataset[Clip]):
     """The same clips as those of `clips`, with latents in place of pixels; only the given picture is decoded."""
 
@@ -149,7 +153,7 @@ def fill_cache(
         file = clips.files[number]
         try:
             _keep_latents(cached, file, encoders)
-        except ValueError as error:
+        except UnreadableError as error:
             logger.warning("%s is not kept: %s", file.name, error)
         if on_file is not None:
             on_file(done, len(mine), file.name)
@@ -157,7 +161,10 @@ def fill_cache(
 
 
 def _keep_latents(cached: CachedClips, file: UsedFile, encoders: Encoders) -> None:
-    timeline = cached.clips.timeline(file)
+    try:
+        timeline = cached.clips.timeline(file)
+    except (ValueError, OSError) as error:
+        raise UnreadableError(error) from error
     path = cached.latents_path(file, timeline)
     if not path.exists():
         encoded = torch.cat(list(_encode(cached.clips, file, timeline, encoders)))
@@ -175,12 +182,20 @@ def _encode(clips: FileClips, file: UsedFile, timeline: Timeline, encoders: Enco
         waiting.clear()
         return encoders.pixels(pixels.to(encoders.device)).to("cpu", dtype)
 
-    for picture in file.media.stream(timeline.frames(), timeline.index, file.size, decoder_threads()):
+    for picture in _pictures(file, timeline):
         waiting.append(picture)
         if len(waiting) == FRAMES_AT_ONCE:
             yield encoded()
     if waiting:
         yield encoded()
+
+
+def _pictures(file: UsedFile, timeline: Timeline) -> Iterator[Tensor]:
+    """The usable frames, `h w 3` each; what is wrong with the file is an UnreadableError."""
+    try:
+        yield from file.media.stream(timeline.frames(), timeline.index, file.size, decoder_threads())
+    except (ValueError, OSError) as error:
+        raise UnreadableError(error) from error
 
 
 @torch.no_grad()
@@ -191,10 +206,10 @@ def _keep_text(cached: CachedClips, caption: str, encode: Callable[[list[str]], 
     text, pooled = encode([caption])
     features = {"text": text[0]} | ({} if pooled is None else {"pooled_text": pooled[0]})
     dtype = getattr(torch, cached.clips.config.cache_dtype)
-    _save(path, {name: tensor.to("cpu", dtype).contiguous() for name, tensor in features.items()}, {"caption": caption})
+    _save(path, {name: tensor.to("cpu", dtype) for name, tensor in features.items()}, {"caption": caption})
 
 
 def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as temporary:
-        save_file(tensors, temporary, metadata)
+        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)

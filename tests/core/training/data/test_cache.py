@@ -1,6 +1,7 @@
 """Cached clips are the clips; a new file, setting or weight makes a new entry; killing a filling harms nothing."""
 
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -11,7 +12,6 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from i2v_core.training.data import CachedClips, Encoders, fill_cache, open_data, weights_hash
 from i2v_core.training.data.clips import FileClips
@@ -32,7 +32,7 @@ def encode_texts(captions: list[str]) -> tuple[Tensor, Tensor]:
     return rows[:, None].repeat(1, 5, 1), rows
 
 
-AUTOENCODER = small_autoencoder()
+AUTOENCODER = small_autoencoder().requires_grad_(False)
 ENCODERS = Encoders(AUTOENCODER, weights_hash(AUTOENCODER), encode_texts, "texts 1")
 
 
@@ -71,7 +71,7 @@ def test_cached_clips_are_the_clips(folder: Path, changes: dict[str, object]) ->
         text, pooled = encode_texts([plain.caption])
         assert torch.equal(kept.text, text[0])
         assert torch.equal(kept.pooled_text, pooled[0])
-        begins.add((kept.name, kept.latents.flatten()[0].item()))
+        begins.add((kept.name, kept.latents.sum().item()))
     assert len(begins) > 6, "where a clip begins is drawn anew from what was kept"
     assert torch.equal(cached.text("")[0], encode_texts([""])[0][0]), "dropped captions are kept too"
 
@@ -144,16 +144,14 @@ def test_half_precision_is_half_the_size_and_near(folder: Path) -> None:
     torch.testing.assert_close(clips["bfloat16"], clips["float32"], rtol=1e-2, atol=1e-2)
 
 
-def test_parts_share_the_work_and_workers_read_it(folder: Path, tmp_path: Path) -> None:
+def test_parts_share_the_work_and_any_process_reads_it(folder: Path, tmp_path: Path) -> None:
     clips = opened(folder, cache_directory=str(tmp_path))
     told: list[tuple[int, int, str]] = []
     fill_cache(clips, ENCODERS, part=0, parts=2, on_file=lambda *done: told.append(done))
     assert [done[:2] for done in told] == [(1, 2), (2, 2)]
     cached = fill_cache(clips, ENCODERS, part=1, parts=2)
     assert len(entries(cached)) == 3
-    loader = DataLoader(cached, sampler=[4, 1], batch_size=None, num_workers=1, multiprocessing_context="spawn")
-    for item, clip in zip([4, 1], loader, strict=True):
-        assert torch.equal(clip.latents, cached.clip(item).latents)
+    assert torch.equal(pickle.loads(pickle.dumps(cached)).clip(4).latents, cached.clip(4).latents)
 
 
 def test_entries_that_are_missing_or_damaged_are_told_to_be_so(folder: Path, tmp_path: Path) -> None:

@@ -58,13 +58,13 @@ def test_by_time_the_frames_on_display_are_taken(folder: Path) -> None:
     for item in items:
         shown = numbers_of(item.pixels)
         wanted = GAPS[shown[0]] + 1000 / 6 * torch.arange(8).numpy()
-        assert shown == [(time + 0.6 >= GAPS).sum() - 1 for time in wanted]
+        assert shown == [(time + 0.03 >= GAPS).sum() - 1 for time in wanted]
         assert item.fps == 6
 
 
 def test_items_are_the_same_in_workers_in_any_order(data: FileClips) -> None:
     items = [7, 2, 5, 11]
-    loader = DataLoader(data, sampler=items, batch_size=None, num_workers=2, multiprocessing_context="spawn")
+    loader = DataLoader(data, sampler=items, batch_size=None, num_workers=1, multiprocessing_context="spawn")
     for item, clip in zip(items, loader, strict=True):
         own = data.clip(item)
         assert torch.equal(clip.pixels, own.pixels)
@@ -115,7 +115,8 @@ def test_items_of_a_group_have_the_size_nearest_to_their_files(tmp_path: Path) -
         assert len({item.pixels.shape for item in items[first : first + 2]}) == 1, "so a batch of 2 has one size"
     found = {item.name: tuple(item.pixels.shape[-2:]) for item in items}
     assert found == {
-        "wide.mp4": (32, 64), "wider.mp4": (32, 64), "tall.mp4": (64, 32), "square.mp4": (64, 64), "other.mp4": (64, 64),
+        "wide.mp4": (48, 80), "wider.mp4": (48, 80), "tall.mp4": (80, 48), "square.mp4": (64, 64),
+        "other.mp4": (64, 64),
     }  # fmt: skip
 
 

@@ -11,7 +11,8 @@ from .frames import (
     to_rgb,
     to_unit_range,
 )
-from .read import Clip, FrameIndex, as_fps, index_frames, read_frames, read_video, stream_frames
+from .read import Clip, FrameIndex, as_fps, index_frames, read_frames, read_video, select_frames, stream_frames
+from .read_audio import read_audio
 from .write import WrittenVideo, write_video
 
 __all__ = [
@@ -25,8 +26,10 @@ __all__ = [
     "fit_size",
     "frames_to_clip",
     "index_frames",
+    "read_audio",
     "read_frames",
     "read_video",
+    "select_frames",
     "stream_frames",
     "to_bytes",
     "to_model_range",

@@ -46,6 +46,15 @@ class FrameIndex:
         """Return when a frame appears, in seconds after the first one."""
         return (self.pts[frame] - self.pts[0]) * self.time_base
 
+    def between(self, start: Fraction | float, end: Fraction | float) -> "FrameIndex":
+        """Return the frames that appear from `start` on and before `end`, seconds after the first one, as a video of
+        their own. Raises ValueError if there are none."""
+        chosen = tuple(pts for i, pts in enumerate(self.pts) if start <= self.time(i) < end)
+        if not chosen:
+            raise ValueError(f"no frame lies between {float(start):g} and {float(end):g} s of the video")
+        begin = (chosen[0] - self.pts[0]) * self.time_base
+        return replace(self, pts=chosen, duration=min(Fraction(end), self.duration) - begin)
+
     def at(self, time: Fraction) -> int:
         """Return the frame on display at a time in seconds after the first one."""
         # Containers round stamps to ticks (Matroska: 1 ms): one may lie half a tick after its true time.
@@ -168,38 +177,74 @@ def read_video(
     frames: int | None = None,
     fps: Fraction | float | None = None,
     stride: int = 1,
+    from_end: bool = False,
     size: tuple[int, int] | None = None,
     mode: FitMode = "crop",
     index: FrameIndex | None = None,
     threads: int = 0,
 ) -> Clip:
-    """Read a stretch of a video: every `stride`-th frame or, given `fps`, the one on display at each sample.
+    """Read a stretch of a video.
 
     Args:
-        start: seconds after the first frame; the frame on display there comes first.
-        frames: how many; None reads to the end.
-        fps: samples per second; above the file's own rate frames repeat. Not together with `stride`.
+        start, frames, fps, stride, from_end: which frames, see `select_frames`.
         size, mode, index, threads: as `read_frames`.
 
     Raises:
         FileNotFoundError, ValueError: as `read_frames`, or a stretch that is not in the file.
+    """
+    index = index or index_frames(path)
+    try:
+        chosen, rate = select_frames(index, start=start, frames=frames, fps=fps, stride=stride, from_end=from_end)
+    except ValueError as error:
+        raise ValueError(f"'{path}': {error}") from error
+    return replace(read_frames(path, chosen, index=index, size=size, mode=mode, threads=threads), fps=rate)
+
+
+def select_frames(
+    index: FrameIndex,
+    *,
+    start: float = 0.0,
+    frames: int | None = None,
+    fps: Fraction | float | None = None,
+    stride: int = 1,
+    from_end: bool = False,
+) -> tuple[Sequence[int], Fraction]:
+    """Choose a stretch of a video: every `stride`-th frame or, given `fps`, the one on display at each sample.
+
+    Args:
+        start: seconds after the first frame; the frame on display there comes first.
+        frames: how many; None takes all to the end.
+        fps: samples per second; above the file's own rate frames repeat. Not together with `stride`.
+        from_end: count backwards: the last frame taken is the one on display `start` seconds before the end, where
+            0 is the last of all, and None takes all from the beginning.
+
+    Returns:
+        Frame numbers in ascending order, and how many of them are shown a second.
+
+    Raises:
+        ValueError: a stretch that is not in the file.
     """
     if (frames is not None and frames < 1) or stride < 1 or (fps is not None and stride != 1):
         raise ValueError(
             "Expected at least one frame, a stride of at least 1, and either fps or a stride, "
             f"got frames={frames}, stride={stride}, fps={fps}."
         )
-    index = index or index_frames(path)
     if not 0 <= start < index.duration:
-        raise ValueError(f"Expected a start within '{path}', 0 to {float(index.duration):.3f} s, got {start} s.")
+        raise ValueError(f"Expected a start within the video, 0 to {float(index.duration):.3f} s, got {start} s.")
     rate = index.fps / stride if fps is None else as_fps(fps)
-    selected = _stretch(index, Fraction(start), stride) if fps is None else _sampled(index, Fraction(start), rate)
+    begin = Fraction(start)
+    if from_end:
+        last = min(index.at(index.duration - begin), len(index) - 1) if start else len(index) - 1
+        selected = _before(index, last, stride, None if fps is None else rate)
+    else:
+        selected = _stretch(index, begin, stride) if fps is None else _sampled(index, begin, rate)
     if frames is not None and len(selected) < frames:
         raise ValueError(
-            f"'{path}' holds {len(selected)} such frames from {start} s on, asked for {frames}. "
-            "Ask for fewer frames, a smaller stride, a higher fps or an earlier start."
+            f"The video holds {len(selected)} such frames {'up to' if from_end else 'from'} {start} s "
+            f"{'before its end' if from_end else 'on'}, asked for {frames}. "
+            "Ask for fewer frames, a smaller stride, a higher fps or another start."
         )
-    return replace(read_frames(path, selected[:frames], index=index, size=size, mode=mode, threads=threads), fps=rate)
+    return (selected[-frames:] if from_end and frames else selected[:frames]), rate
 
 
 def _mean_rate(steps: int, span: Fraction, declared: Fraction | None) -> Fraction:
@@ -220,17 +265,31 @@ def _sampled(index: FrameIndex, start: Fraction, rate: Fraction) -> Sequence[int
     return [index.at(start + i / rate) for i in range(samples)]
 
 
+def _before(index: FrameIndex, last: int, stride: int, rate: Fraction | None) -> Sequence[int]:
+    if rate is None:
+        return range(last % stride, last + 1, stride)
+    samples = int(index.time(last) * rate) + 1
+    return [index.at(index.time(last) - i / rate) for i in reversed(range(samples))]
+
+
 @contextmanager
 def open_video(path: Source, threads: int = 0) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file and its video stream; what FFmpeg cannot read inside the block is a ValueError naming the file."""
+    """Open a file and its video stream, as `open_container`; ValueError if it has none."""
+    with open_container(path) as container:
+        # The cover picture of a sound file is a video stream to FFmpeg, but not to us.
+        streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not streams:
+            raise ValueError(f"'{path}' holds no video stream. Choose a file with pictures, such as an mp4.")
+        streams[0].thread_type, streams[0].thread_count = ThreadType.AUTO, threads
+        yield container, streams[0]
+
+
+@contextmanager
+def open_container(path: Source) -> Iterator[InputContainer]:
+    """Open a file; what FFmpeg cannot read inside the block is a ValueError naming the file."""
     try:
         with _readable(path) as readable, av.open(readable, "r") as container:
-            # The cover picture of a sound file is a video stream to FFmpeg, but not to us.
-            streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-            if not streams:
-                raise ValueError(f"'{path}' holds no video stream. Choose a file with pictures, such as an mp4.")
-            streams[0].thread_type, streams[0].thread_count = ThreadType.AUTO, threads
-            yield container, streams[0]
+            yield container
     except av.FFmpegError as error:
         raise ValueError(
             f"'{path}' cannot be read as a video ({error.strerror}). Expected a whole mp4, mov, webm or mkv."

@@ -9,21 +9,17 @@ from .widgets import advanced
 FITS = ["crop", "pad", "stretch"]
 
 
+def side(name: str) -> io.Int.Input:
+    """Width or height; 0 keeps the video's."""
+    tooltip = f"{name.capitalize()} of the frames in pixels; 0 for both keeps the video's size."
+    return io.Int.Input(name, default=0, min=0, max=16384, step=8, tooltip=tooltip)
+
+
 class I2VLoadClip(io.ComfyNode):
     """Decode a stretch of a video, and nothing else of it."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:
-        def side(name: str) -> io.Int.Input:
-            return io.Int.Input(
-                name,
-                default=0,
-                min=0,
-                max=16384,
-                step=8,
-                tooltip=f"{name.capitalize()} of the frames in pixels. 0 with the other one 0 too: as the video has it.",
-            )
-
         fit = advanced(
             io.Combo.Input(
                 "fit",

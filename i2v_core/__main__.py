@@ -1,4 +1,4 @@
-"""The command line: `python -m i2v_core animate | story | train | evaluate | convert | inspect | measure`."""
+"""The command line: `python -m i2v_core animate | story | train | audit | evaluate | convert | inspect | measure`."""
 
 import argparse
 import json
@@ -75,6 +75,18 @@ def train(arguments: argparse.Namespace) -> None:
         print(run_adapter_recipe(read_adapter_recipe(arguments.recipe)))
     else:
         print(run_recipe(read_recipe(arguments.recipe)))
+
+
+def audit(arguments: argparse.Namespace) -> None:
+    """Look at all clips of a data set: which are used for training, which are not, and why."""
+    from .training.data import DataConfig, audit_data
+
+    names = ("path", "frames", "target_fps", "frame_stride", "image_fps", "cache_directory")
+    config = DataConfig(**{name: getattr(arguments, name) for name in names})
+    report = audit_data(config, lambda done, count, name: progress(f"{done}/{count} {name}"))
+    if arguments.json:
+        Path(arguments.json).write_text(report.json() + "\n", encoding="utf-8")
+    print(report.text())
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -203,6 +215,14 @@ def parser() -> argparse.ArgumentParser:
     add_generation(sub)
 
     command(train, "recipe")
+
+    sub = command(audit, "path")
+    sub.add_argument("--frames", type=int, default=16, help="of a clip")
+    sub.add_argument("--target-fps", type=float, help="take frames by time, so many a second")
+    sub.add_argument("--frame-stride", type=int, default=1, help="take every so many frames")
+    sub.add_argument("--image-fps", type=float, help="rate of folders of pictures")
+    sub.add_argument("--cache-directory", default="", help="default: .i2v_cache beside the data")
+    sub.add_argument("--json", help="file for the report with every clip")
 
     sub = command(evaluate)
     sub.add_argument("--checkpoint", default=DEMO)

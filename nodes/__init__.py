@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .adapters import I2VLoadAdapter
+from .clips import I2VLoadClip
 from .conditioning import I2VConditioning, I2VEncodeImage, I2VShareImageTokens, I2VVideoLatent
 from .decoding import I2VDecodeDualReference
 from .guidance import I2VDualGuidanceGuider, I2VDualGuidanceSampler, I2VWithoutImage
@@ -44,6 +45,7 @@ class I2VExtension(ComfyExtension):
             I2VContinueVideo,
             I2VJoinClips,
             I2VCombineVideo,
+            I2VLoadClip,
             I2VMetrics,
             I2VCompareClips,
         ]

@@ -13,7 +13,8 @@ from .frames import (
     to_rgb,
     to_unit_range,
 )
-from .read import Clip, FrameIndex, as_fps, index_frames, read_frames, read_video
+from .read import Clip, FrameIndex, as_fps, index_frames, read_frames, read_video, select_frames, stream_frames
+from .read_audio import read_audio
 from .write import Encoding, WrittenVideo, play_order, write_video
 
 __all__ = [
@@ -33,8 +34,11 @@ __all__ = [
     "frames_to_clip",
     "index_frames",
     "play_order",
+    "read_audio",
     "read_frames",
     "read_video",
+    "select_frames",
+    "stream_frames",
     "to_bytes",
     "to_model_range",
     "to_rgb",

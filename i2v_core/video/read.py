@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
+from typing import BinaryIO
 
 import av
 import torch
@@ -22,9 +23,9 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 from torch import Tensor
 
-from ..files import StrPath
 from .color import to_rgb_array
 from .frames import FitMode, fit_image
+from .sources import Source
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,15 @@ class FrameIndex:
     def time(self, frame: int) -> Fraction:
         """Return when a frame appears, in seconds after the first one."""
         return (self.pts[frame] - self.pts[0]) * self.time_base
+
+    def between(self, start: Fraction | float, end: Fraction | float) -> "FrameIndex":
+        """Return the frames that appear from `start` on and before `end`, seconds after the first one, as a video of
+        their own. Raises ValueError if there are none."""
+        chosen = tuple(pts for i, pts in enumerate(self.pts) if start <= self.time(i) < end)
+        if not chosen:
+            raise ValueError(f"no frame lies between {float(start):g} and {float(end):g} s of the video")
+        begin = (chosen[0] - self.pts[0]) * self.time_base
+        return replace(self, pts=chosen, duration=min(Fraction(end), self.duration) - begin)
 
     def at(self, time: Fraction) -> int:
         """Return the frame on display at a time in seconds after the first one."""
@@ -76,14 +86,14 @@ def as_fps(fps: Fraction | float) -> Fraction:
     return rate
 
 
-def index_frames(path: StrPath) -> FrameIndex:
+def index_frames(path: Source) -> FrameIndex:
     """List the frames of a video file; the usual formats need no decoding for it.
 
     Raises:
         FileNotFoundError: no such file.
         ValueError: not a readable video, no video stream, or no time stamps.
     """
-    with _open(path) as (container, stream):
+    with open_video(path) as (container, stream):
         listed = [
             (packet.pts, packet.is_keyframe, packet.duration or 0)
             for packet in container.demux(stream)
@@ -93,7 +103,7 @@ def index_frames(path: StrPath) -> FrameIndex:
         codec = stream.codec_context.name
     # VP8 has packets that are never shown, old AVI files have packets without stamps: only decoding tells.
     if codec == "vp8" or any(pts is None for pts, _, _ in listed):
-        with _open(path) as (container, stream):
+        with open_video(path) as (container, stream):
             listed = [(frame.pts, frame.key_frame, 0) for frame in container.decode(stream)]
     durations = {pts: duration for pts, _, duration in listed if pts is not None}
     if not durations or base is None:
@@ -106,7 +116,7 @@ def index_frames(path: StrPath) -> FrameIndex:
 
 
 def read_frames(
-    path: StrPath,
+    path: Source,
     indices: Sequence[int],
     *,
     index: FrameIndex | None = None,
@@ -126,57 +136,121 @@ def read_frames(
         FileNotFoundError, ValueError: as `index_frames`, a number outside the file, or a damaged frame.
     """
     index = index or index_frames(path)
-    if not indices or min(indices) < 0 or max(indices) >= len(index):
-        raise ValueError(f"'{path}' has the frames 0 to {len(index) - 1}, asked for {list(indices)}.")
-    pictures: dict[int, Tensor] = {}
-    for pts, frame in _decode(path, index, [index.pts[i] for i in sorted(set(indices))], threads):
-        picture = torch.from_numpy(to_rgb_array(frame))
-        pictures[pts] = picture if size is None else fit_image(picture, *size, mode)
-    if missing := [i for i in indices if index.pts[i] not in pictures]:
-        raise ValueError(f"Frame {missing[0]} of '{path}' cannot be decoded: copy or convert the file again.")
-    frames = torch.stack([pictures[index.pts[i]] for i in indices])
+    once = sorted(set(indices))
+    pictures = dict(
+        zip(once, stream_frames(path, once, index=index, size=size, mode=mode, threads=threads), strict=True)
+    )
+    frames = torch.stack([pictures[i] for i in indices])
     return Clip(frames, index.fps, tuple(float(index.time(i)) for i in indices))
 
 
+def stream_frames(
+    path: Source,
+    indices: Sequence[int],
+    *,
+    index: FrameIndex | None = None,
+    size: tuple[int, int] | None = None,
+    mode: FitMode = "crop",
+    threads: int = 0,
+) -> Iterator[Tensor]:
+    """Yield these frames one by one, `h w c`, so that memory does not grow with their number.
+
+    Args:
+        indices: frame numbers in ascending order, each once.
+        index, size, mode, threads: as `read_frames`.
+
+    Raises:
+        FileNotFoundError, ValueError: as `read_frames`.
+    """
+    index = index or index_frames(path)
+    if not indices or min(indices) < 0 or max(indices) >= len(index):
+        raise ValueError(f"'{path}' has the frames 0 to {len(index) - 1}, asked for {list(indices)}.")
+    stamps, done = [index.pts[i] for i in indices], 0
+    for pts, frame in _decode(path, index, stamps, threads):
+        if pts != stamps[done]:
+            break
+        done += 1
+        picture = torch.from_numpy(to_rgb_array(frame))
+        yield picture if size is None else fit_image(picture, *size, mode)
+    if done < len(stamps):
+        raise ValueError(f"Frame {indices[done]} of '{path}' cannot be decoded: copy or convert the file again.")
+
+
 def read_video(
-    path: StrPath,
+    path: Source,
     *,
     start: float = 0.0,
     frames: int | None = None,
     fps: Fraction | float | None = None,
     stride: int = 1,
+    from_end: bool = False,
     size: tuple[int, int] | None = None,
     mode: FitMode = "crop",
     index: FrameIndex | None = None,
     threads: int = 0,
 ) -> Clip:
-    """Read a stretch of a video: every `stride`-th frame or, given `fps`, the one on display at each sample.
+    """Read a stretch of a video.
 
     Args:
-        start: seconds after the first frame; the frame on display there comes first.
-        frames: how many; None reads to the end.
-        fps: samples per second; above the file's own rate frames repeat. Not together with `stride`.
+        start, frames, fps, stride, from_end: which frames, see `select_frames`.
         size, mode, index, threads: as `read_frames`.
 
     Raises:
         FileNotFoundError, ValueError: as `read_frames`, or a stretch that is not in the file.
+    """
+    index = index or index_frames(path)
+    try:
+        chosen, rate = select_frames(index, start=start, frames=frames, fps=fps, stride=stride, from_end=from_end)
+    except ValueError as error:
+        raise ValueError(f"'{path}': {error}") from error
+    return replace(read_frames(path, chosen, index=index, size=size, mode=mode, threads=threads), fps=rate)
+
+
+def select_frames(
+    index: FrameIndex,
+    *,
+    start: float = 0.0,
+    frames: int | None = None,
+    fps: Fraction | float | None = None,
+    stride: int = 1,
+    from_end: bool = False,
+) -> tuple[Sequence[int], Fraction]:
+    """Choose a stretch of a video: every `stride`-th frame or, given `fps`, the one on display at each sample.
+
+    Args:
+        start: seconds after the first frame; the frame on display there comes first.
+        frames: how many; None takes all to the end.
+        fps: samples per second; above the file's own rate frames repeat. Not together with `stride`.
+        from_end: count backwards: the last frame taken is the one on display `start` seconds before the end, where
+            0 is the last of all, and None takes all from the beginning.
+
+    Returns:
+        Frame numbers in ascending order, and how many of them are shown a second.
+
+    Raises:
+        ValueError: a stretch that is not in the file.
     """
     if (frames is not None and frames < 1) or stride < 1 or (fps is not None and stride != 1):
         raise ValueError(
             "Expected at least one frame, a stride of at least 1, and either fps or a stride, "
             f"got frames={frames}, stride={stride}, fps={fps}."
         )
-    index = index or index_frames(path)
     if not 0 <= start < index.duration:
-        raise ValueError(f"Expected a start within '{path}', 0 to {float(index.duration):.3f} s, got {start} s.")
+        raise ValueError(f"Expected a start within the video, 0 to {float(index.duration):.3f} s, got {start} s.")
     rate = index.fps / stride if fps is None else as_fps(fps)
-    selected = _stretch(index, Fraction(start), stride) if fps is None else _sampled(index, Fraction(start), rate)
+    begin = Fraction(start)
+    if from_end:
+        last = min(index.at(index.duration - begin), len(index) - 1) if start else len(index) - 1
+        selected = _before(index, last, stride, None if fps is None else rate)
+    else:
+        selected = _stretch(index, begin, stride) if fps is None else _sampled(index, begin, rate)
     if frames is not None and len(selected) < frames:
         raise ValueError(
-            f"'{path}' holds {len(selected)} such frames from {start} s on, asked for {frames}. "
-            "Ask for fewer frames, a smaller stride, a higher fps or an earlier start."
+            f"The video holds {len(selected)} such frames {'up to' if from_end else 'from'} {start} s "
+            f"{'before its end' if from_end else 'on'}, asked for {frames}. "
+            "Ask for fewer frames, a smaller stride, a higher fps or another start."
         )
-    return replace(read_frames(path, selected[:frames], index=index, size=size, mode=mode, threads=threads), fps=rate)
+    return (selected[-frames:] if from_end and frames else selected[:frames]), rate
 
 
 def _mean_rate(steps: int, span: Fraction, declared: Fraction | None) -> Fraction:
@@ -197,29 +271,54 @@ def _sampled(index: FrameIndex, start: Fraction, rate: Fraction) -> Sequence[int
     return [index.at(start + i / rate) for i in range(samples)]
 
 
+def _before(index: FrameIndex, last: int, stride: int, rate: Fraction | None) -> Sequence[int]:
+    if rate is None:
+        return range(last % stride, last + 1, stride)
+    samples = int(index.time(last) * rate) + 1
+    return [index.at(index.time(last) - i / rate) for i in reversed(range(samples))]
+
+
 @contextmanager
-def _open(path: StrPath, threads: int = 0) -> Iterator[tuple[InputContainer, VideoStream]]:
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"There is no file '{path}'. Check the path.")
+def open_video(path: Source, threads: int = 0) -> Iterator[tuple[InputContainer, VideoStream]]:
+    """Open a file and its video stream, as `open_container`; ValueError if it has none."""
+    with open_container(path) as container:
+        # The cover picture of a sound file is a video stream to FFmpeg, but not to us.
+        streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+        if not streams:
+            raise ValueError(f"'{path}' holds no video stream. Choose a file with pictures, such as an mp4.")
+        streams[0].thread_type, streams[0].thread_count = ThreadType.AUTO, threads
+        yield container, streams[0]
+
+
+@contextmanager
+def open_container(path: Source) -> Iterator[InputContainer]:
+    """Open a file; what FFmpeg cannot read inside the block is a ValueError naming the file."""
     try:
-        with av.open(os.fspath(path), "r") as container:
-            # The cover picture of a sound file is a video stream to FFmpeg, but not to us.
-            streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-            if not streams:
-                raise ValueError(f"'{path}' holds no video stream. Choose a file with pictures, such as an mp4.")
-            streams[0].thread_type, streams[0].thread_count = ThreadType.AUTO, threads
-            yield container, streams[0]
+        with _readable(path) as readable, av.open(readable, "r") as container:
+            yield container
     except av.FFmpegError as error:
         raise ValueError(
             f"'{path}' cannot be read as a video ({error.strerror}). Expected a whole mp4, mov, webm or mkv."
         ) from error
 
 
+@contextmanager
+def _readable(path: Source) -> Iterator[str | BinaryIO]:
+    """What PyAV opens."""
+    if not isinstance(path, str | os.PathLike):
+        with path.open() as stream:
+            yield stream
+    elif Path(path).is_file():
+        yield os.fspath(path)
+    else:
+        raise FileNotFoundError(f"There is no file '{path}'. Check the path.")
+
+
 def _decode(
-    path: StrPath, index: FrameIndex, wanted: Sequence[int], threads: int
+    path: Source, index: FrameIndex, wanted: Sequence[int], threads: int
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Yield the frames with these stamps (ascending), skipping groups of pictures that hold none of them."""
-    with _open(path, threads) as (container, stream):
+    with open_video(path, threads) as (container, stream):
         for keyframe, stamps in _runs(index, wanted):
             found = 0
             # Some formats cannot seek and some seek too far; then the file is read from its start.
@@ -229,7 +328,7 @@ def _decode(
                 found += 1
                 yield stamped
             if found < len(stamps):
-                with _open(path, threads) as again:
+                with open_video(path, threads) as again:
                     yield from _scan(*again, stamps[found:])
 
 

@@ -1,6 +1,5 @@
-"""The frame asked for is the frame returned: each shows its own number as eight bright or dark bars."""
+"""The frame asked for is the frame returned, in every container."""
 
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -8,48 +7,11 @@ import av
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
-from i2v_core.video import index_frames, read_frames, read_video
+from i2v_core.video import index_frames, read_frames, read_video, stream_frames
+from i2v_core.video.sources import FileSlice, InMemory
+from tests.core.video.numbered import COUNT, GAPS, MILLISECONDS, numbers, record
 
-COUNT = 90
-GAPS = np.random.default_rng(0).integers(5, 120, COUNT).cumsum()  # ms, a variable frame rate
-
-
-def numbered(number: int) -> np.ndarray:
-    bits = [235 if number >> bit & 1 else 20 for bit in range(8)]
-    return np.repeat(np.repeat(np.array(bits, np.uint8)[None], 64, 0), 16, 1)[..., None].repeat(3, -1)
-
-
-def numbers(frames: Tensor) -> list[int]:
-    bars = frames.float().mean((1, 3)).unflatten(-1, (8, 16)).mean(-1) > 128
-    return [sum(1 << bit for bit, bright in enumerate(row) if bright) for row in bars.tolist()]
-
-
-def record(
-    path: Path,
-    codec: str = "libx264",
-    stamp: Callable[[int], int] = lambda i: i,
-    base: Fraction = Fraction(1, 30),
-    pixels: str = "yuv420p",
-    rotation: int = 0,
-    **options: str,
-) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=30, options=options)
-        stream.width, stream.height, stream.pix_fmt = 128, 64, pixels
-        stream.codec_context.time_base = base
-        if rotation:
-            stream.set_display_rotation(rotation)
-        for i in range(COUNT):
-            frame = av.VideoFrame.from_ndarray(numbered(i), format="rgb24").reformat(format=pixels)
-            frame.pts, frame.time_base = stamp(i), base
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return path
-
-
-MILLISECONDS = Fraction(1, 1000)
 FILES = {
     "b_frames.mp4": {"g": "250", "bf": "3"},
     "short_groups.mp4": {"g": "12", "bf": "2"},
@@ -131,6 +93,46 @@ def test_stride_and_start_select_by_index(constant: Path) -> None:
     assert clip.fps == Fraction(30, 4)
     assert clip.times == pytest.approx([1 + 4 * i / 30 for i in range(5)])
     assert numbers(read_video(constant, stride=40).frames) == [0, 40, 80]
+
+
+def test_from_the_end_the_last_frame_counts(constant: Path, variable: Path) -> None:
+    assert numbers(read_video(constant, frames=3, from_end=True).frames) == [87, 88, 89]
+    assert numbers(read_video(constant, frames=3, stride=10, from_end=True).frames) == [69, 79, 89]
+    assert numbers(read_video(constant, frames=2, start=1.0, from_end=True).frames) == [59, 60]
+    assert numbers(read_video(constant, fps=10, frames=3, from_end=True).frames) == [83, 86, 89]
+    assert len(read_video(constant, from_end=True).frames) == COUNT
+    clip = read_video(variable, fps=10, frames=20, from_end=True)
+    times = GAPS[-1] - 100 * np.arange(20)[::-1]
+    assert numbers(clip.frames) == (np.searchsorted(GAPS, times + 0.03, side="right") - 1).tolist()
+    with pytest.raises(ValueError, match=r"holds 61 such frames up to 1\.0 s before its end, asked for 70"):
+        read_video(constant, frames=70, start=1.0, from_end=True)
+
+
+def test_a_part_of_a_video_is_a_video(constant: Path) -> None:
+    part = index_frames(constant).between(Fraction(1, 2), 2)
+    assert (len(part), part.duration) == (45, Fraction(3, 2))
+    assert numbers(read_frames(constant, [0, 20, 44], index=part).frames) == [15, 35, 59]
+    with pytest.raises(ValueError, match="no frame lies between"):
+        part.between(7, 8)
+
+
+def test_a_slice_of_a_file_and_bytes_in_memory_read_as_the_file(folder: Path, constant: Path) -> None:
+    content = constant.read_bytes()
+    (folder / "archive").write_bytes(b"\1" * 777 + content + b"\2" * 5000)
+    inside = FileSlice(str(folder / "archive"), 777, len(content), "clip.mp4")
+    for source in (inside, InMemory(content)):
+        assert index_frames(source) == index_frames(constant)
+        assert numbers(read_frames(source, [80, 3, 41]).frames) == [80, 3, 41]
+    with pytest.raises(ValueError, match=r"archive/clip\.mp4' cannot be read as a video"):
+        index_frames(FileSlice(inside.path, 0, 777, inside.name))
+    with inside.open() as stream:
+        assert stream.read() == content
+        assert (stream.seek(-3, 2), stream.read(9)) == (len(content) - 3, content[-3:])
+
+
+def test_frames_come_one_by_one(constant: Path) -> None:
+    stream = stream_frames(constant, [2, 30, 31])
+    assert [numbers(frame[None]) for frame in stream] == [[2], [30], [31]]
 
 
 def test_frames_are_fitted_while_they_are_read(constant: Path) -> None:

@@ -1,0 +1,21 @@
+"""Clips for training: files cut from files in every usual layout, behind one configuration."""
+
+from .audit import Audit, audit_data
+from .cache import CachedClips, Encoders, fill_cache, weights_hash
+from .clip import Clip, ClipData
+from .clips import FileClips, open_data
+from .config import DataConfig
+
+__all__ = [
+    "Audit",
+    "CachedClips",
+    "Clip",
+    "ClipData",
+    "DataConfig",
+    "Encoders",
+    "FileClips",
+    "audit_data",
+    "fill_cache",
+    "open_data",
+    "weights_hash",
+]

@@ -8,6 +8,8 @@ from torch import nn
 from .model.attention import AttentionFunction, scaled_dot_product_attention
 from .model.autoencoder import Autoencoder, AutoencoderConfig
 from .model.dual_reference_decoder import DualReferenceAutoencoder, DualReferenceConfig
+from .model.image_encoder import ImageEncoder, ImageEncoderConfig
+from .model.image_injection import ImageAdapter, ImageAdapterConfig, ImageInjection, ImageInjectionConfig
 from .model.image_projection import ImageProjection, ImageProjectionConfig
 from .model.image_retention import ImageRetention, ImageRetentionConfig
 from .model.look_back import LookBack, LookBackConfig
@@ -39,6 +41,42 @@ def build_image_projection(
 ) -> ImageProjection:
     """Build an image projection with new weights."""
     return ImageProjection(config, operations=operations, attention=attention, device=device, dtype=dtype)
+
+
+def build_image_encoder(
+    config: ImageEncoderConfig,
+    *,
+    operations: Any = nn,
+    attention: AttentionFunction = scaled_dot_product_attention,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> ImageEncoder:
+    """Build one of our small image encoders with new weights."""
+    return ImageEncoder(config, operations=operations, attention=attention, device=device, dtype=dtype)
+
+
+def build_image_injection(
+    config: ImageInjectionConfig,
+    *,
+    operations: Any = nn,
+    attention: AttentionFunction = scaled_dot_product_attention,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> ImageInjection:
+    """Build an image adapter's part within the U-Net with new weights; it attends by the U-Net's own function."""
+    return ImageInjection(config, operations=operations, device=device, dtype=dtype)
+
+
+def build_image_adapter(
+    config: ImageAdapterConfig,
+    *,
+    operations: Any = nn,
+    attention: AttentionFunction = scaled_dot_product_attention,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> ImageAdapter:
+    """Build what brings the image into a base that has no image attention, with new weights."""
+    return ImageAdapter(config, operations=operations, attention=attention, device=device, dtype=dtype)
 
 
 def build_image_retention(

@@ -8,6 +8,7 @@ from .conditioning import I2VConditioning, I2VEncodeImage, I2VShareImageTokens, 
 from .decoding import I2VDecodeDualReference
 from .guidance import I2VDualGuidanceGuider, I2VDualGuidanceSampler, I2VWithoutImage
 from .host.folders import register_demo_folders
+from .image_projection import I2VApplyImageProjection
 from .image_retention import I2VApplyImageRetention
 from .loaders import I2VLoadCheckpoint
 from .look_back import I2VApplyLookBack
@@ -35,6 +36,7 @@ class I2VExtension(ComfyExtension):
             I2VApplyTRIP,
             I2VImageNoisePrior,
             I2VApplyImageRetention,
+            I2VApplyImageProjection,
             I2VDualGuidanceGuider,
             I2VDualGuidanceSampler,
             I2VSchedule,

@@ -18,8 +18,8 @@ class I2VLoadAdapter(io.ComfyNode):
             display_name="Load I2V Adapter",
             category="I2V Diffusion/loaders",
             **search_aliases("look-back", "trip", "dreamvideo", "motion module"),
-            description="Loads what look-back, TRIP or image retention add to a model, for their Apply nodes. "
-            "The kind is read from the file, never from its name.",
+            description="Loads what look-back, TRIP, image retention or an image projection add to a model, for "
+            "their Apply nodes. The kind is read from the file, never from its name.",
             inputs=[
                 io.Combo.Input(
                     "adapter",

@@ -4,7 +4,7 @@ from comfy_api.latest import io
 
 from ..i2v_core.video import FitMode, select_frames
 from .host.video import open_video
-from .widgets import advanced
+from .widgets import advanced, search_aliases
 
 FITS = ["crop", "pad", "stretch"]
 
@@ -32,6 +32,7 @@ class I2VLoadClip(io.ComfyNode):
             node_id="I2VLoadClip",
             display_name="Load Clip",
             category="I2V Diffusion/video",
+            **search_aliases("load video", "trim video", "video frames", "last frames"),
             description="Takes a few frames out of a video by their times, without decoding the rest: exact on "
             "variable frame rates, upright, in the file's own colors.",
             inputs=[

@@ -71,7 +71,8 @@ class I2VEncodeImage(io.ComfyNode):
                 ImageProjectionSocket.Input(
                     "image_projection",
                     optional=True,
-                    tooltip="From Load I2V Checkpoint, for models that have one; goes with clip_vision.",
+                    tooltip="From Load I2V Checkpoint, for models that have one, or from Apply Image Projection; goes "
+                    "with clip_vision, unless it brings an image encoder of its own.",
                 ),
             ],
             outputs=[
@@ -93,7 +94,8 @@ class I2VEncodeImage(io.ComfyNode):
         clip_vision: Any | None = None,
         image_projection: HostImageProjection | None = None,
     ) -> io.NodeOutput:
-        if (clip_vision is None) != (image_projection is None):
+        sees = clip_vision is not None or (image_projection is not None and image_projection.encoder is not None)
+        if sees != (image_projection is not None):
             missing = "clip_vision" if clip_vision is None else "image_projection"
             wanted = image_encoder(1280) if clip_vision is None else IMAGE_PROJECTION
             raise ValueError(

@@ -167,6 +167,32 @@ EXAMPLES: dict[str, tuple[Row, ...] | Canvas] = {
         Row("shared_frames 1", "story_in_two_parts", {}, (4, 5, 6, 7, 8, 9, 10, 11)),
         Row("shared_frames 0", "story_in_two_parts", {"15.shared_frames": 0}, (4, 5, 6, 7, 8, 9, 10, 11)),
     ),
+    "I2VLoadClip": rows(
+        "animate_image",
+        {
+            "20": node(
+                "I2VLoadClip",
+                video=["9", 0],
+                start=0.0,
+                frames=0,
+                fps=0.0,
+                stride=1,
+                from_end=False,
+                width=0,
+                height=0,
+                fit="crop",
+            ),
+            "21": node(
+                "I2VCombineVideo", images=["20", 0], frame_rate=8.0, filename_prefix="", crf=17, save_output=True
+            ),
+        },
+        {
+            "frames 0": {},
+            "stride 2": {"20.stride": 2},
+            "start 0.25, frames 3": {"20.start": 0.25, "20.frames": 3},
+            "from_end, frames 3": {"20.from_end": True, "20.frames": 3},
+        },
+    ),
     "I2VCombineVideo": Canvas("animate_image", ("8", "9"), run=True),
     "I2VMetrics": Canvas("measure_consistency", ("11", "12"), run=True),
     "I2VCompareClips": (Row("", "measure_consistency", {}, (-1,)),),

@@ -73,7 +73,7 @@ def api_workflow(name: str) -> Graph:
 
 
 def run(server: "ComfyServer", graph: Graph) -> "list[Image]":
-    """The frames of the video that a workflow makes; its prefix is changed."""
+    """The frames of the video that the last node of a workflow writes; its prefix is changed."""
     from PIL import Image
 
     from i2v_core.video import read_video
@@ -82,7 +82,8 @@ def run(server: "ComfyServer", graph: Graph) -> "list[Image]":
         if node["class_type"] == "I2VCombineVideo":  # the host says nothing of a run that it remembers
             node["inputs"]["filename_prefix"] = uuid.uuid4().hex
     entry = server.run(graph)
-    (item,) = [each for result in entry["outputs"].values() for each in result.get("images", []) if "format" in each]
+    last = entry["outputs"][max(entry["outputs"], key=int)]
+    (item,) = [each for each in last["images"] if "format" in each]
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / item["filename"]
         path.write_bytes(server.view(item))

@@ -1,11 +1,14 @@
 """Adapters as models of the host, attached to the model that they extend."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import comfy.model_management
 import comfy.ops
 import comfy.utils
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from ...i2v_core.weights.adapters import ADAPTERS, check_replacement
 from ..sockets import GivenAdapter
@@ -36,24 +39,32 @@ def attach(model: Any, adapter: GivenAdapter) -> tuple[Any, nn.Module]:
         ValueError: the adapter was trained with another base; the first mismatch is named.
     """
     contents = adapter.contents
+    return attach_network(model, adapter, partial(ADAPTERS[contents.kind].build, contents.config), contents.tensors)
+
+
+def attach_network(
+    model: Any, adapter: GivenAdapter, build: Callable[..., nn.Module], tensors: Mapping[str, Tensor]
+) -> tuple[Any, nn.Module]:
+    """As `attach`, for the part of an adapter that `build` makes and whose weights `tensors` are."""
     patched = model.clone()
     _replace_weights(patched, adapter)
-    weights_dtype = comfy.utils.weight_dtype(contents.tensors)
-    module = (
-        ADAPTERS[contents.kind]
-        .build(
-            contents.config,
-            operations=comfy.ops.manual_cast,
-            attention=host_attention,
-            device=model.offload_device,
-            dtype=weights_dtype,
-        )
-        .eval()
-    )
-    own = make_patcher(module, model.load_device, model.offload_device)
-    load_weights(module.load_state_dict, contents.tensors, own)
-    patched.set_additional_models(f"i2v_{contents.kind}", [own])
-    return patched, module
+    own = manage(build, tensors, model.load_device, model.offload_device)
+    patched.set_additional_models(f"i2v_{adapter.contents.kind}", [own])
+    return patched, own.model
+
+
+def manage(
+    build: Callable[..., nn.Module],
+    tensors: Mapping[str, Tensor],
+    load_device: torch.device,
+    offload_device: torch.device,
+) -> Any:
+    """A network of the host's layers with these weights, in a patcher of its own."""
+    layers = {"operations": comfy.ops.manual_cast, "attention": host_attention}
+    module = build(**layers, device=offload_device, dtype=comfy.utils.weight_dtype(dict(tensors))).eval()
+    patcher = make_patcher(module, load_device, offload_device)
+    load_weights(module.load_state_dict, tensors, patcher)
+    return patcher
 
 
 def _replace_weights(patched: Any, adapter: GivenAdapter) -> None:

@@ -1,31 +1,33 @@
 """The image projection as a model of the host, and the image tokens that it makes."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import comfy.model_management
-import comfy.ops
-import comfy.utils
 import torch
 from einops import rearrange
-from torch import Tensor
+from torch import Tensor, nn
 
-from ...i2v_core.build import build_image_projection
+from ...i2v_core.build import build_image_encoder, build_image_projection
 from ...i2v_core.video.clip_pixels import clip_pixels
 from ...i2v_core.video.frames import to_model_range
 from ...i2v_core.weights import CheckpointContents
+from ...i2v_core.weights.contents import below
+from ..sockets import GivenAdapter
+from .adapters import manage
 from .companions import image_encoder
-from .network import host_attention
-from .patcher import load_weights, make_patcher
 
 GREY = 0.5  # the reference's null image: a mid-grey picture, not black and not a zero embedding
 
 
 @dataclass(frozen=True)
 class HostImageProjection:
-    """An image projection whose memory the host manages."""
+    """An image projection whose memory the host manages, with the small image encoder of an adapter if it has one."""
 
     patcher: Any
+    encoder: Any | None = None
 
     def __call__(self, image_features: Tensor) -> Tensor:
         """Project `b n d` to image tokens `b t k d` or `b k d`, in float32 on the host's intermediate device.
@@ -48,24 +50,50 @@ def load_image_projection(contents: CheckpointContents) -> HostImageProjection |
     """The checkpoint's image projection; None if it has none."""
     if contents.image_projection_config is None or contents.image_projection is None:
         return None
-    offload_device = comfy.model_management.text_encoder_offload_device()
-    module = build_image_projection(
-        contents.image_projection_config,
-        operations=comfy.ops.manual_cast,
-        attention=host_attention,
-        device=offload_device,
-        dtype=comfy.utils.weight_dtype(contents.image_projection),
-    ).eval()
-    patcher = make_patcher(module, comfy.model_management.text_encoder_device(), offload_device)
-    load_weights(module.load_state_dict, contents.image_projection, patcher)
-    return HostImageProjection(patcher)
+    return HostImageProjection(
+        _beside_text(build_image_projection, contents.image_projection_config, contents.image_projection)
+    )
 
 
-def encode_image_tokens(clip_vision: Any, projection: HostImageProjection, pixels: Tensor) -> tuple[Tensor, Tensor]:
-    """Image tokens of a picture `1 h w 3` in [0, 1], and of the null image."""
-    features = image_features(clip_vision, torch.cat([pixels, torch.full_like(pixels, GREY)]))
+def load_adapter_projection(adapter: GivenAdapter) -> HostImageProjection:
+    """An adapter's image projection, with its image encoder if it brings one."""
+    config, tensors = adapter.contents.config, adapter.contents.tensors
+    projection = _beside_text(build_image_projection, config.projection, below(tensors, "projection."))
+    if config.encoder is None:
+        return HostImageProjection(projection)
+    return HostImageProjection(
+        projection, _beside_text(build_image_encoder, config.encoder, below(tensors, "encoder."))
+    )
+
+
+def _beside_text(build: Callable[..., nn.Module], config: Any, tensors: Mapping[str, Tensor]) -> Any:
+    """A network where the host keeps the encoders of conditions."""
+    management = comfy.model_management
+    devices = management.text_encoder_device(), management.text_encoder_offload_device()
+    return manage(partial(build, config), tensors, *devices)
+
+
+def encode_image_tokens(
+    clip_vision: Any | None, projection: HostImageProjection, pixels: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Image tokens of a picture `1 h w 3` in [0, 1], and of the null image.
+
+    Without clip_vision the adapter's own image encoder sees them.
+    """
+    pictures = torch.cat([pixels, torch.full_like(pixels, GREY)])
+    if clip_vision is None:
+        features = own_features(projection.encoder, pictures)
+    else:
+        features = image_features(clip_vision, pictures)
     image, null = projection(features).split(1)
     return image, null
+
+
+def own_features(encoder: Any, pictures: Tensor) -> Tensor:
+    """Tokens `n k d` of an adapter's image encoder for pictures `n h w 3` in [0, 1]."""
+    comfy.model_management.load_models_gpu([encoder])
+    pixels = to_model_range(rearrange(pictures, "n h w c -> n c h w"))
+    return encoder.model(pixels.to(encoder.load_device, torch.float32))
 
 
 def image_features(clip_vision: Any, pictures: Tensor) -> Tensor:

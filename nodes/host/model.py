@@ -27,6 +27,7 @@ from .sampling import ClipSampling
 # What I2V Conditioning writes into the host's conditioning; the image latent has the host's own key.
 FRAMES, FPS, IMAGE_TOKENS, IMAGE_LATENT = "i2v_frames", "i2v_fps", "i2v_image_tokens", "concat_latent_image"
 END_LATENT = "i2v_end_latent"
+DETAIL = "image_detail"  # the image's latent for a network without channels for it
 HINT = "connect I2V Conditioning between the text and the sampler, for positive and negative"
 
 
@@ -135,9 +136,14 @@ class VideoModel(comfy.model_base.BaseModel):
         fps = given.get(FPS, self.preset.fps)
         if self.video_unet.fps_embedding and fps is not None:
             conds["fps"] = comfy.conds.CONDConstant(float(fps))
+        tokens = given.get(IMAGE_TOKENS)
         if self.video_unet.image_gate != "none":
-            tokens = _checked_image_tokens(given.get(IMAGE_TOKENS), self.video_unet)
+            tokens = _checked_image_tokens(tokens, self.video_unet)
+        if tokens is not None:  # without image attention of its own, for an adapter's
             conds |= _token_conds(tokens, frames, len(given["noise"]), given["device"])
+        latent = given.get(IMAGE_LATENT)
+        if latent is not None and self.video_unet.in_channels == self.video_unet.out_channels:
+            conds[DETAIL] = comfy.conds.CONDRegular(self.process_latent_in(latent).to(given["device"]))
         return conds
 
     def _warn_outside_training(self, frames: int, height: int, width: int) -> None:

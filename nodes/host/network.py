@@ -9,6 +9,7 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrapper
 from einops import rearrange
 from torch import Tensor
 
+from ...i2v_core.model.attention import ImageStream
 from ...i2v_core.model.video_unet import AfterBlock, BlockAddress, Residuals, VideoUNet, VideoUNetConfig
 from ..convert import clips_to_rows, rows_to_clips
 
@@ -67,9 +68,12 @@ class HostVideoUNet(VideoUNet):
         retained: Residuals | None = None,
         after_block: AfterBlock | None = None,
         hint: Tensor | None = None,
+        image_streams: Mapping[str, ImageStream] | None = None,
         **conditions: Any,
     ) -> Tensor:
-        """`retained` is what image retention adds, `hint` what TRIP's image does, `(n b) c h w`.
+        """`retained` is what image retention adds, `hint` what an image on further channels would, `(n b) c h w`.
+
+        `image_streams` are those of an image projection that the checkpoint has not.
 
         The further conditions are those of `clip_inputs`.
         """
@@ -81,6 +85,7 @@ class HostVideoUNet(VideoUNet):
             residuals=add_residuals(controlled, retained),
             after_block=in_turn(after_block, control_after_input(control)),
             hint=hint,
+            image_streams=image_streams,
         )
         return clips_to_rows(prediction)
 

@@ -165,11 +165,13 @@ def prepare(node_classes: dict[str, Any]) -> Callable[..., Inputs]:
     """From picture and prompt to the sampler's inputs, through our nodes and CLIP Text Encode."""
     import nodes as host_nodes
 
-    def prepared(loaded: Loaded, prompt: str = "pan left", frames: int = 4, seed: int = 0) -> Inputs:
+    def prepared(
+        loaded: Loaded, prompt: str = "pan left", frames: int = 4, seed: int = 0, projection: Any = None
+    ) -> Inputs:
         image = torch.rand(1, 40, 60, 3, generator=torch.Generator().manual_seed(seed))
         texts = [host_nodes.CLIPTextEncode().encode(loaded.clip, text)[0] for text in (prompt, "")]
         encode = node_classes["I2VEncodeImage"].execute
-        given = encode(loaded.vae, image, 32, 32, "crop").result[0]
+        given = encode(loaded.vae, image, 32, 32, "crop", image_projection=projection).result[0]
         return Inputs(*node_classes["I2VConditioning"].execute(*texts, given, frames).result)
 
     return prepared

@@ -1,8 +1,7 @@
-"""Look-back, TRIP and image retention on one model: the order of their nodes does not matter, and the core agrees."""
+"""The four methods on one model: the order of their nodes does not matter, and the core agrees."""
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import permutations
 from typing import Any
 
 import pytest
@@ -10,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 Core = Callable[[str], Any]
-METHODS = ("look_back", "temporal_noise_fusion", "image_retention")
+METHODS = ("look_back", "temporal_noise_fusion", "image_retention", "image_projection")
+# Each comes first, last, and before and after each other one.
+ORDERS = [each[i:] + each[:i] for each in (METHODS, METHODS[::-1]) for i in range(len(METHODS))]
 FRAMES = 4
 
 
@@ -29,16 +30,29 @@ def modules(tiny: Any, core: Core) -> dict[str, nn.Module]:
     look_back, retention = core("model.look_back"), core("model.image_retention")
     fusion = core("model.temporal_noise_fusion").TemporalNoiseFusionConfig(channels=12, features=32, heads=2)
     sites = look_back.find_sites("stage", 32, (1, 2), 1)
+    injection, projection, encoder = (
+        core("model.image_injection"),
+        core("model.image_projection"),
+        core("model.image_encoder"),
+    )
+    image = injection.ImageAdapterConfig(
+        projection.ImageProjectionConfig(32, 1, 1, 32, 2, FRAMES, 32, 64),
+        injection.ImageInjectionConfig(injection.find_image_sites(unet), 64),
+        encoder.ImageEncoderConfig(32, 8, 32, 1, 1),
+    )
     with torch.random.fork_rng(), torch.inference_mode(False):
         torch.manual_seed(2)
         looking = look_back.LookBack(look_back.LookBackConfig(sites=sites, adapter="causal"))
         look_back.initialize_look_back(looking)
+        seeing = build.build_image_adapter(image)
+        injection.initialize_image_adapter(seeing)
         return {
             "look_back": stirred(looking, 1),
             "temporal_noise_fusion": stirred(build.build_temporal_noise_fusion(fusion), 2),
             "image_retention": stirred(
                 retention.ImageRetention.beside(unet, retention.ImageRetentionConfig(stem_channels=(4, 8, 8))), 3
             ),
+            "image_projection": stirred(seeing, 4, scale=0.3),
         }
 
 
@@ -69,11 +83,20 @@ def apply(node_classes: dict[str, Any], adapters: dict[str, Any]) -> Callable[..
             elif kind == "temporal_noise_fusion":
                 trip = node_classes["I2VApplyTRIP"].execute
                 (model,) = trip(model, given, "learned", 0.8, 0.1, adapter=adapters[kind]).result
+            elif kind == "image_projection":
+                model, _ = node_classes["I2VApplyImageProjection"].execute(model, adapters[kind]).result
             else:
                 (model,) = node_classes["I2VApplyImageRetention"].execute(model, adapters[kind], 1.0).result
         return model
 
     return applied
+
+
+@pytest.fixture(scope="module")
+def projection(tiny: Any, node_classes: dict[str, Any], adapters: dict[str, Any]) -> Any:
+    """What Encode Image for I2V takes from Apply Image Projection."""
+    with torch.inference_mode():
+        return node_classes["I2VApplyImageProjection"].execute(tiny.model, adapters["image_projection"]).result[1]
 
 
 @pytest.fixture(scope="module")
@@ -89,11 +112,11 @@ def distance(a: Tensor, b: Tensor) -> float:
 
 
 def test_the_order_of_the_nodes_does_not_matter_and_the_core_agrees(
-    tiny: Any, core: Core, modules: dict[str, nn.Module], apply: Any, picture: Any, prepare: Any, sample: Any,
-    host_module: Callable[[str], Any],
+    tiny: Any, core: Core, modules: dict[str, nn.Module], apply: Any, picture: Any, projection: Any, prepare: Any,
+    sample: Any, host_module: Callable[[str], Any],
 ) -> None:  # fmt: skip
-    checkpoint, given, steps, cfg = tiny.saved.checkpoint, prepare(tiny, frames=FRAMES), 2, 3.0
-    results = [sample(apply(tiny.model, picture, order), given, steps, cfg) for order in permutations(METHODS)]
+    checkpoint, given, steps, cfg = tiny.saved.checkpoint, prepare(tiny, frames=FRAMES, projection=projection), 2, 3.0
+    results = [sample(apply(tiny.model, picture, order), given, steps, cfg) for order in ORDERS]
     for other in results[1:]:
         assert distance(other, results[0]) < 1e-5
 
@@ -105,6 +128,7 @@ def test_the_order_of_the_nodes_does_not_matter_and_the_core_agrees(
         core("conditions").Conditions(*checkpoint.text_encoder.encode([prompt]), image_latent=latent, image=pixels)
         for prompt in ("pan left", "")
     )
+    null = denoiser.without_image_tokens(null)
     sigmas = denoiser.schedule.sigmas(steps, "trailing").float()
     noise = host_module("comfy.sample").prepare_noise(given.latent["samples"], 0).movedim(0, 1)[None]
     scale_at = denoiser.schedule.scale_at(sigmas[0])
@@ -120,18 +144,18 @@ def test_the_order_of_the_nodes_does_not_matter_and_the_core_agrees(
 
 @pytest.mark.parametrize("left_out", METHODS)
 def test_each_method_has_a_share_in_the_result(
-    tiny: Any, apply: Any, picture: Any, prepare: Any, sample: Any, left_out: str
+    tiny: Any, apply: Any, picture: Any, projection: Any, prepare: Any, sample: Any, left_out: str
 ) -> None:
-    given = prepare(tiny, frames=FRAMES)
+    given = prepare(tiny, frames=FRAMES, projection=projection)
     whole = sample(apply(tiny.model, picture, METHODS), given)
     rest = sample(apply(tiny.model, picture, tuple(kind for kind in METHODS if kind != left_out)), given)
     assert distance(rest, whole) > 1e-3
 
 
 def test_two_clips_at_once_are_each_what_they_are_alone(
-    tiny: Any, apply: Any, picture: Any, prepare: Any, sample: Any
+    tiny: Any, apply: Any, picture: Any, projection: Any, prepare: Any, sample: Any
 ) -> None:
-    model, given = apply(tiny.model, picture, METHODS), prepare(tiny, frames=FRAMES)
+    model, given = apply(tiny.model, picture, METHODS), prepare(tiny, frames=FRAMES, projection=projection)
 
     def clips(count: int) -> Tensor:
         # The same noise for each clip.

@@ -1,0 +1,133 @@
+"""Training of DynamiCrafter (arXiv:2310.12190, section 3.3): first what brings the image in, then the base along."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from ..build import build_image_adapter
+from ..denoiser import Denoiser
+from ..model.image_injection import (
+    GREY,
+    ImageAdapter,
+    ImageAdapterConfig,
+    VisualDetailConfig,
+    find_image_sites,
+    initialize_image_adapter,
+)
+from ..model.video_unet import VideoUNet
+from ..weights import read_adapter
+from .adapter import Method, is_temporal
+from .clips import ClipBatch
+from .draws import Draws
+from .image_encoder import trained_image_encoder
+from .lesson import ClipLosses, Lesson
+from .moving_crops import MovingCrops, MovingCropsConfig
+
+
+@dataclass(frozen=True)
+class DynamiCrafterOptions:
+    """What a configuration may choose.
+
+    Attributes:
+        stage: 1 trains the adapter alone, 2 the base along with it.
+        trained: which weights of the base stage 2 trains: `all` as in the paper, or the layers over time alone.
+        begin_with: path of an adapter, of stage 1, to go on from.
+        encoder_file: where the weights of the adapter's image encoder are, or will be: without that file they are
+            trained first, in `encoder_steps`. None leaves the encoder as it is.
+        train_encoder: let the image encoder learn with the rest; the paper's is frozen.
+    """
+
+    stage: Literal[1, 2] = 1
+    trained: Literal["all", "temporal"] = "all"
+    begin_with: str | None = None
+    encoder_file: str | None = None
+    encoder_steps: int = 150
+    train_encoder: bool = False
+
+
+def build(unet: VideoUNet, config: ImageAdapterConfig) -> ImageAdapter:
+    """An adapter at its start, which adds nothing: all that the base decides is taken from it.
+
+    Raises ValueError if visual detail is asked for where the base has channels for it.
+    """
+    base, encoder, detail = unet.config, config.encoder, config.injection.visual_detail
+    if detail is not None:
+        if base.in_channels != base.out_channels:
+            raise ValueError("this base has channels for the given image: leave visual_detail out")
+        detail = VisualDetailConfig(base.out_channels, base.model_channels)
+    injection = replace(
+        config.injection, sites=find_image_sites(unet), context_dim=base.context_dim, visual_detail=detail
+    )
+    projection = replace(
+        config.projection,
+        output_features=base.context_dim,
+        image_features=config.projection.image_features if encoder is None else encoder.features,
+    )
+    adapter = build_image_adapter(replace(config, projection=projection, injection=injection))
+    initialize_image_adapter(adapter)
+    return adapter
+
+
+def loss(lesson: Lesson, batch: ClipBatch, draws: Draws) -> ClipLosses:
+    """Denoise clips given caption and image; a lost image is mid-grey for the image encoder, its latent stays.
+
+    Which frame of a clip is the given image, the paper's random one or the first, is the data's to say.
+    """
+    adapter = lesson.denoiser.image_projection
+    assert adapter is not None
+    timesteps, lost = lesson.timesteps(draws), lesson.lost(draws)
+    grey = torch.full_like(batch.image, GREY)
+    seen = torch.where(lost.image.to(batch.image.device)[:, None, None, None], grey, batch.image)
+    conditions = lesson.conditions(batch, lost)
+    z, wanted = lesson.noised(batch.latents, timesteps, conditions, draws)
+    output = lesson.predict(z, timesteps, replace(conditions, image_tokens=adapter.tokens(seen)))
+    return lesson.losses(output, wanted, timesteps, lost)
+
+
+def begin(denoiser: Denoiser, options: DynamiCrafterOptions) -> Denoiser:
+    """Give a new adapter the weights that the options name.
+
+    Raises ValueError for an adapter without an image encoder, and for files of another adapter or encoder.
+    """
+    adapter = denoiser.image_projection
+    if adapter is None or adapter.encoder is None:
+        raise ValueError("training needs an image encoder: describe one in method.adapter.encoder")
+    if options.encoder_file is not None:
+        pictures = MovingCrops(MovingCropsConfig(frames=1, size=adapter.encoder.config.size))
+        picture = partial(_picture, pictures)
+        trained_image_encoder(adapter.encoder, Path(options.encoder_file), picture, options.encoder_steps)
+    if options.begin_with is not None:
+        contents = read_adapter(options.begin_with)
+        if contents.config != adapter.config:
+            raise ValueError(
+                f"'{options.begin_with}' is of another configuration than method.adapter: {contents.config}"
+            )
+        adapter.load_state_dict(contents.tensors)
+    adapter.encoder.requires_grad_(options.train_encoder)
+    return denoiser
+
+
+def trained_along(name: str, options: DynamiCrafterOptions) -> bool:
+    """Whether a weight of the base is trained: none in the first stage."""
+    return options.stage == 2 and (options.trained == "all" or is_temporal(name))
+
+
+def _picture(data: MovingCrops, index: int) -> Tensor:
+    return data.clip(index).pixels[:, 0]
+
+
+DYNAMICRAFTER = Method(
+    kind="image_projection",
+    options=DynamiCrafterOptions,
+    build=build,
+    loss=loss,
+    trained_along=trained_along,
+    prepare=begin,
+    learning_rates={"adapter": 1e-4, "unet": 5e-5},
+    text_drop=0.05,  # the paper's fates exclude each other: conditioning.drop_mode = "exclusive", both_drop = 0.05
+    image_drop=0.05,
+)

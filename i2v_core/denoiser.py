@@ -20,7 +20,7 @@ from .model.temporal_noise_fusion import TemporalNoiseFusion
 from .model.video_unet import AfterBlock, Residuals, VideoUNet
 from .presets import Preset
 from .temporal_residual import drop_image, fuse, join_image, join_tokens
-from .weights.adapters import Adapter, replace_weights
+from .weights.adapters import Adapter, check_replacement, mean_weights, replace_weights
 
 
 @dataclass(frozen=True)
@@ -73,16 +73,17 @@ class Denoiser:
 
     @classmethod
     def adapted(cls, network: VideoUNet, preset: Preset, adapters: Iterable[Adapter]) -> "Denoiser":
-        """The denoiser with adapters, whose weights of the base replace the network's own.
+        """The denoiser with adapters, whose weights of the base replace the network's own, averaged where they meet.
 
         Raises ValueError for two adapters of one kind, and for one that was trained with another base.
         """
-        denoiser = cls.of(network, preset)
+        denoiser, adapters = cls.of(network, preset), list(adapters)
         for adapter in adapters:
             if getattr(denoiser, adapter.kind, None) is not None:
                 raise ValueError(f"two adapters of kind {adapter.kind} were given; use one")
-            replace_weights(network, adapter.unet)
+            check_replacement(network.state_dict(), adapter.unet, f"the adapter of kind {adapter.kind}")
             denoiser = replace(denoiser, **cast(Any, {adapter.kind: adapter.module}))
+        replace_weights(network, mean_weights(adapter.unet for adapter in adapters))
         return denoiser
 
     def origin(self, conditions: Conditions) -> Tensor | float:

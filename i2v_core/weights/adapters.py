@@ -1,7 +1,7 @@
 """Adapters in and out: what a method adds to a base model, with the weights of the base that it trained along."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -179,6 +179,22 @@ def check_replacement(own: Mapping[str, torch.Tensor], tensors: Mapping[str, tor
                 f"{adapter} was trained with another base: its '{name}' has shape {tuple(tensor.shape)}, "
                 f"the model's is {has}; use the model that the adapter's page names"
             )
+
+
+def mean_weights(given: Iterable[Mapping[str, torch.Tensor]]) -> Tensors:
+    """The weights of the base that adapters trained along; those that several trained are averaged.
+
+    So the order of adapters does not matter. Fine-tuned from one base, weights stay good between one another (model
+    soups, arXiv:2203.05482).
+    """
+    by_name: dict[str, list[torch.Tensor]] = {}
+    for tensors in given:
+        for name, tensor in tensors.items():
+            by_name.setdefault(name, []).append(tensor)
+    return {
+        name: each[0] if len(each) == 1 else torch.stack([tensor.float() for tensor in each]).mean(0).to(each[0])
+        for name, each in by_name.items()
+    }
 
 
 def replace_weights(unet: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:

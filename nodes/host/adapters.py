@@ -10,12 +10,13 @@ import comfy.utils
 import torch
 from torch import Tensor, nn
 
-from ...i2v_core.weights.adapters import ADAPTERS, check_replacement
+from ...i2v_core.weights.adapters import ADAPTERS, check_replacement, mean_weights
 from ..sockets import GivenAdapter
 from .network import host_attention
 from .patcher import load_weights, make_patcher
 
 UNET = "diffusion_model."
+ALONG = "i2v_trained_along"
 
 
 def require_kind(adapter: GivenAdapter, kind: str) -> None:
@@ -72,4 +73,8 @@ def _replace_weights(patched: Any, adapter: GivenAdapter) -> None:
     if not tensors:
         return
     check_replacement(patched.model.diffusion_model.state_dict(), tensors, f"'{adapter.name}'")
-    patched.add_patches({UNET + name: ("set", (tensor,)) for name, tensor in tensors.items()})
+    # What several adapters trained is averaged: the last patch that sets a weight counts.
+    along = (*(patched.get_attachment(ALONG) or ()), tensors)
+    patched.set_attachments(ALONG, along)
+    mean = mean_weights({name: each[name] for name in tensors if name in each} for each in along)
+    patched.add_patches({UNET + name: ("set", (tensor,)) for name, tensor in mean.items()})

@@ -1,6 +1,7 @@
 """The four methods on one model: the order of their nodes does not matter, and the core agrees."""
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -13,6 +14,7 @@ METHODS = ("look_back", "temporal_noise_fusion", "image_retention", "image_proje
 # Each comes first, last, and before and after each other one.
 ORDERS = [each[i:] + each[:i] for each in (METHODS, METHODS[::-1]) for i in range(len(METHODS))]
 FRAMES = 4
+ALONG = "middle_block.2.proj_in.weight"
 
 
 def stirred(module: nn.Module, seed: int, scale: float = 0.1) -> nn.Module:
@@ -56,6 +58,15 @@ def modules(tiny: Any, core: Core) -> dict[str, nn.Module]:
         }
 
 
+def trained_along(kind: str) -> dict[str, Tensor]:
+    """Weights of the base that two of the adapters bring along, each its own."""
+    seeds = {"temporal_noise_fusion": 5, "image_retention": 6}
+    if kind not in seeds:
+        return {}
+    draw = torch.Generator().manual_seed(seeds[kind])
+    return {ALONG: 0.3 * torch.randn(64, 64, generator=draw)}
+
+
 @pytest.fixture(scope="module")
 def adapters(
     modules: dict[str, nn.Module], core: Core, node_classes: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
@@ -66,7 +77,7 @@ def adapters(
     folder = tmp_path_factory.mktemp("all_together")
     folder_paths.add_model_folder_path("model_patches", str(folder))
     for kind, module in modules.items():
-        core("weights").save_adapter(folder / f"all_{kind}.safetensors", kind, module)
+        core("weights").save_adapter(folder / f"all_{kind}.safetensors", kind, module, unet=trained_along(kind))
     load = node_classes["I2VLoadAdapter"].execute
     return {kind: load(f"all_{kind}.safetensors").result[0] for kind in modules}
 
@@ -120,8 +131,11 @@ def test_the_order_of_the_nodes_does_not_matter_and_the_core_agrees(
     for other in results[1:]:
         assert distance(other, results[0]) < 1e-5
 
-    denoiser = core("denoiser").Denoiser.of(checkpoint.unet, checkpoint.preset)
-    denoiser = replace(denoiser, **modules)
+    unet = deepcopy(checkpoint.unet)  # whose weights are replaced
+    given_adapters = [
+        core("weights.adapters").Adapter(kind, modules[kind], trained_along(kind), {}) for kind in METHODS
+    ]
+    denoiser = core("denoiser").Denoiser.adapted(unet, checkpoint.preset, given_adapters)
     scale = checkpoint.autoencoder.config.scale_factor
     latent, pixels = picture.latent[:, :, None] * scale, picture.pixels.movedim(-1, 1) * 2 - 1
     text, null = (

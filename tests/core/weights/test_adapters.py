@@ -11,7 +11,7 @@ from i2v_core.model.image_encoder import ImageEncoderConfig
 from i2v_core.model.image_injection import ImageAdapterConfig, ImageInjectionConfig, VisualDetailConfig
 from i2v_core.model.image_projection import ImageProjectionConfig
 from i2v_core.weights import load_adapter, read_adapter, save_adapter
-from i2v_core.weights.adapters import replace_weights
+from i2v_core.weights.adapters import mean_weights, replace_weights
 from tests.core.weights.small import SMALL, seed
 from tests.core.weights.test_checkpoint import whole
 
@@ -64,3 +64,9 @@ def test_a_checkpoint_is_no_adapter_and_an_adapter_no_checkpoint(path: Path) -> 
     save_adapter(path, "image_projection", build_image_adapter(CONFIG))
     with pytest.raises(CheckpointError, match="it is an adapter of this pack"):
         load_checkpoint(path)
+
+
+def test_weights_that_several_adapters_trained_are_averaged_whatever_their_order() -> None:
+    one, other = {"a": torch.tensor([1.0]), "b": torch.tensor([2.0])}, {"b": torch.tensor([4.0])}
+    for given in ([one, other], [other, one]):
+        assert mean_weights(given) == {"a": torch.tensor([1.0]), "b": torch.tensor([3.0])}

@@ -1,0 +1,135 @@
+"""The four methods on the demo model: together, each left out, each alone, none; on photographs training never saw.
+
+Every clip asks for a camera move, every move equally often, with the same noise in every variant. A row says in how many
+clips the measured move is the one asked for (chance 1/7), PSNR in dB of the first frame to the given image and of all
+frames to the true future (moving clips), how alike the frames are to the given image for the small image encoder of the
+image projection (the mean cosine of its global token, in the manner of ISIM), and what it costs: processor seconds of
+one guided pass, bytes of weights and the most that tensors hold in a pass, relative to the base alone.
+
+Usage: `python benchmarks/_all_together.py --clips 28 --output docs/all_together.json`
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from einops import rearrange
+from torch import Tensor
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks._measure import peak_memory, seconds
+from i2v_core import Checkpoint, load_checkpoint
+from i2v_core.denoiser import Denoiser
+from i2v_core.generate import GenerateConfig, encode_conditions, guided, per_clip_noise, sample
+from i2v_core.metrics.camera_motion import measure_camera_motion
+from i2v_core.metrics.pixels import psnr
+from i2v_core.metrics.similarity import isim_average, isim_curve
+from i2v_core.model.image_encoder import ImageEncoder
+from i2v_core.training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops, MovingCropsConfig
+from i2v_core.weights import load_adapter
+
+DEMO = Path(__file__).resolve().parents[1] / "demo"
+FILES = {
+    "image projection": "image_projection",
+    "image retention": "image_retention",
+    "look-back": "look_back_demo",
+    "TRIP": "temporal_noise_fusion",
+}
+
+
+def variants() -> dict[str, tuple[str, ...]]:
+    """Methods at work, by the name of the row."""
+    every = tuple(FILES)
+    rows = {"all four": every}
+    rows |= {f"without {out}": tuple(name for name in every if name != out) for out in every}
+    return rows | {"none": ()} | {f"{name} alone": (name,) for name in every}
+
+
+def adapted(names: tuple[str, ...]) -> tuple[Checkpoint, Denoiser]:
+    """A fresh base with the adapters of these methods."""
+    checkpoint = load_checkpoint(DEMO / "i2v_demo.safetensors")
+    adapters = [load_adapter(DEMO / f"adapters/{FILES[name]}.safetensors") for name in names]
+    return checkpoint, Denoiser.adapted(checkpoint.unet, checkpoint.preset, adapters)
+
+
+def made(checkpoint: Checkpoint, denoiser: Denoiser, items: list[CaptionedClip], config: GenerateConfig) -> Any:
+    """What `sample` wants of these clips."""
+    autoencoder, text_encoder = checkpoint.autoencoder, checkpoint.text_encoder
+    assert autoencoder is not None and text_encoder is not None
+    pictures = torch.stack([item.pixels[:, 0] for item in items])
+    given = autoencoder.encode(pictures)[:, :, None]
+    captions, empty = [item.caption for item in items], [""] * len(items)
+    conditions = [encode_conditions(text_encoder, texts, given, pictures) for texts in (captions, empty)]
+    shape = (len(items), given.shape[1], checkpoint.preset.frames, *given.shape[-2:])
+    return denoiser, *conditions, shape, config.sampling(checkpoint.preset)
+
+
+def score(clips: Tensor, items: list[CaptionedClip], encoder: ImageEncoder) -> dict[str, float]:
+    """What one variant's clips `b c t h w` are worth."""
+    truth = torch.stack([item.pixels for item in items])
+    followed = [measure_camera_motion(clip).motion == item.motion for clip, item in zip(clips, items, strict=True)]
+    moving = torch.tensor([item.motion != "still" for item in items])
+    frames = psnr(clips.transpose(1, 2), truth.transpose(1, 2))
+    features = encoder(rearrange(clips, "b c t h w -> (b t) c h w"))[:, 0]
+    features = rearrange(features, "(b t) d -> b t d", b=len(clips))
+    curves = isim_curve(features, encoder(truth[:, :, 0])[:, 0])
+    return {
+        "followed": round(sum(followed) / len(followed), 3),
+        "first_frame_psnr": round(psnr(clips[:, :, 0], truth[:, :, 0]).mean().item(), 2),
+        "psnr": round(frames[moving].mean().item(), 2),
+        "isim": round(isim_average(curves).mean().item(), 4),
+    }
+
+
+def cost(checkpoint: Checkpoint, denoiser: Denoiser, items: list[CaptionedClip], config: GenerateConfig) -> Any:
+    """Seconds, tensors and weights of one guided pass over one clip."""
+    _, conditional, unconditional, shape, sampling = made(checkpoint, denoiser, items[:1], config)
+    sigmas = denoiser.schedule.sigmas(sampling.steps, sampling.spacing)
+    denoise = guided(denoiser, conditional, unconditional, None, sampling, sigmas)
+    state = per_clip_noise(shape, [0], torch.device("cpu"))(-1) * sigmas[2]
+    parts = (
+        denoiser.network, denoiser.temporal_noise_fusion, denoiser.image_retention, denoiser.look_back,
+        denoiser.image_projection,
+    )  # fmt: skip
+    weights = sum(p.numel() * 4 for part in parts if part is not None for p in part.parameters())
+    return {
+        "seconds": round(seconds(lambda: denoise(state, sigmas[2])), 3),
+        "weights_mib": round(weights / 2**20, 1),
+        "tensors_mib": round(peak_memory(lambda: denoise(state, sigmas[2])) / 2**20, 1),
+    }
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=28)
+    parser.add_argument("--batch", type=int, default=7)
+    parser.add_argument("--steps", type=int, default=8)
+    parser.add_argument("--output", type=Path, required=True)
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    data = MovingCrops(MovingCropsConfig(seed=1, photographs=TEST_PHOTOGRAPHS))
+    items = [data.clip(i, MOTIONS[i % len(MOTIONS)]) for i in range(options.clips)]
+    config = GenerateConfig(steps=options.steps)
+    projection: Any = load_adapter(DEMO / "adapters/image_projection.safetensors").module
+    report: dict[str, Any] = {"clips": options.clips, "steps": options.steps, "rows": {}}
+    for row, names in variants().items():
+        checkpoint, denoiser = adapted(names)
+        assert checkpoint.autoencoder is not None
+        clips = []
+        for start in range(0, options.clips, options.batch):
+            inputs = made(checkpoint, denoiser, items[start : start + options.batch], config)
+            seeds = list(range(start, start + inputs[3][0]))
+            clips.append(checkpoint.autoencoder.decode_clip(sample(*inputs, seeds=seeds)).clamp(-1, 1))
+        report["rows"][row] = score(torch.cat(clips), items, projection.encoder)
+        report["rows"][row] |= cost(checkpoint, denoiser, items, config)
+        print(row, report["rows"][row], flush=True)
+        options.output.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -177,9 +177,9 @@ class Engine:
     def _steps(self, on_step: OnStep | None) -> None:
         self._tell("training")
         losses, start = list[ClipLosses](), time.monotonic()
-        for raw in self._loader():
+        for raw in self.loader():
             with self.accelerator.accumulate(self.model):
-                losses.append(self._backward(encode_clips(raw.to(self.accelerator.device), self.task.autoencoder)))
+                losses.append(self.backward(encode_clips(raw.to(self.accelerator.device), self.task.autoencoder)))
                 norm = self._optimize()
             if not self.accelerator.sync_gradients:
                 continue
@@ -189,7 +189,8 @@ class Engine:
             self._tell("training")
             self.stop.check(lambda: None if on_step is None else on_step(self.progress))
 
-    def _backward(self, batch: ClipBatch) -> ClipLosses:
+    def backward(self, batch: ClipBatch) -> ClipLosses:
+        """Add the gradients of a batch to those that are there; of many processes, their mean."""
         losses: ClipLosses = self.model(batch)
         self.accelerator.backward(losses.weighted.mean())
         return losses
@@ -311,7 +312,7 @@ class Engine:
         if self.accelerator.is_main_process:
             self.progress_file.write(self.progress)
 
-    def _loader(self) -> DataLoader[Any]:
+    def loader(self) -> DataLoader[Any]:
         """The clips of the steps that are left, each process its share."""
         train = self.config.train
         step = train.train_batch_size * self.accelerator.num_processes * train.gradient_accumulation_steps
@@ -338,7 +339,7 @@ class Engine:
                 start = time.monotonic()
             raw = collate([data[first + i] for i in range(train.train_batch_size)]).to(self.accelerator.device)
             with self.accelerator.no_sync(self.model):
-                self._backward(encode_clips(raw, self.task.autoencoder)).plain.sum().item()
+                self.backward(encode_clips(raw, self.task.autoencoder)).plain.sum().item()
         for parameter in self.trained.values():
             parameter.grad = None
         return (time.monotonic() - start) / steps * train.gradient_accumulation_steps

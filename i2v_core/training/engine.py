@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -78,6 +78,7 @@ def train(task: Task, config: TrainingConfig, on_step: OnStep | None = None, on_
         TrainingCanceled: the run was ended, and can be resumed.
     """
     engine = Engine(task, config)
+    engine.prepare()
     engine.resume()
     if on_plan is not None:
         on_plan(engine.plan())
@@ -122,6 +123,13 @@ class Engine:
         self.progress_file = ProgressFile(self.folder / "progress.json")
         self.stop = Stop(self.accelerator)
 
+    def prepare(self) -> None:
+        """Make the run's folder, and say there what is going to happen."""
+        if self.accelerator.is_main_process:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_config(self.config, self.folder / "config.toml")
+        self._tell("preparing")
+
     def resume(self) -> None:
         """Go on from a checkpoint, if the configuration names one and it is there."""
         found = find_checkpoint(self.folder, self.config.train.resume_from_checkpoint)
@@ -155,8 +163,6 @@ class Engine:
     def run(self, on_step: OnStep | None = None) -> Path:
         """Train from the present step to the last one; see `train`."""
         if self.accelerator.is_main_process:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_config(self.config, self.folder / "config.toml")
             forget_rows_after(self.folder / "log.jsonl", self.place.step)
         if self.config.logging.report_to == "tensorboard":
             self.accelerator.init_trackers("tensorboard")
@@ -166,10 +172,12 @@ class Engine:
                 return self._finish()
         except TrainingCanceled:
             self._save()
+            self.accelerator.wait_for_everyone()  # what gloo still does at its end could wait for us, and we for it
             self._tell("canceled")
             raise
         except Exception as error:
-            self._tell("failed", message=str(error))
+            with suppress(OSError):  # a full disk may have no place for this either
+                self._tell("failed", message=str(error))
             raise
         finally:
             self.accelerator.end_training()

@@ -201,7 +201,7 @@ def test_bf16_learns_about_the_same(whole_run: tuple[TrainingConfig, Path], tmp_
 
 def test_a_plan_writes_nothing_and_changes_nothing(whole_run: tuple[TrainingConfig, Path], tmp_path: Path) -> None:
     config = elsewhere(whole_run[0], tmp_path / "run", max_train_steps=3)
-    config = replace(config, logging=LoggingConfig(plan_steps=1, logging_steps=1))
+    config = replace(config, logging=LoggingConfig("none", plan_steps=1, logging_steps=1))
     text = plan_run(config).text()
     assert not (tmp_path / "run").exists()
     for words in ("look_back, base:", "1 photographs", "adapter ", "3 of 2 clips", "s a step as measured"):

@@ -40,9 +40,14 @@ def torchrun(*arguments: str) -> subprocess.Popen[str]:
 
 
 def finished(*processes: subprocess.Popen[str]) -> None:
-    for process in processes:
-        _, told = process.communicate(timeout=300)
-        assert process.returncode == 0, told
+    try:
+        for process in processes:
+            _, told = process.communicate(timeout=240)
+            assert process.returncode == 0, told
+    finally:
+        for process in processes:
+            process.terminate()  # the launcher takes its workers along
+            process.communicate()
 
 
 def test_two_processes_have_the_gradients_of_one_with_both_batches(config: TrainingConfig, tmp_path: Path) -> None:

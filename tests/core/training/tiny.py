@@ -46,6 +46,7 @@ def main() -> None:
     if engine.accelerator.is_main_process:
         gradients = {name: whole(p.grad) for name, p in engine.trained.items() if p.grad is not None}
         save_file(gradients, sys.argv[2])
+    engine.accelerator.wait_for_everyone()
     engine.accelerator.end_training()
 
 

@@ -78,8 +78,8 @@ def train(task: Task, config: TrainingConfig, on_step: OnStep | None = None, on_
         TrainingCanceled: the run was ended, and can be resumed.
     """
     engine = Engine(task, config)
-    engine.prepare()
     engine.resume()
+    engine.prepare()
     if on_plan is not None:
         on_plan(engine.plan())
     return engine.run(on_step)

@@ -30,7 +30,7 @@ class Average:
     def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
         self.decay, self.steps = decay, 0
         self._parameters = list(parameters)
-        # Of the trained weights alone: torch's AveragedModel would hold a frozen base twice, and cannot copy sharded ones.
+        # Of the trained weights alone: an AveragedModel would hold a frozen base twice, and cannot copy sharded ones.
         self.tensors = [parameter.detach().clone() for parameter in self._parameters]
 
     @torch.no_grad()

@@ -78,7 +78,7 @@ def test_an_unknown_option_of_a_method_is_named_before_anything_is_loaded() -> N
     config = parse_config({**SMALLEST, "method": {"name": "look_back", "adapter": {"deapth": 3}}})
     with pytest.raises(ValueError, match=r"'method.adapter.deapth'; did you mean 'method.adapter.depth'"):
         adapter_task(config)
-    with pytest.raises(ValueError, match="name its base in model.pretrained_model_name_or_path"):
+    with pytest.raises(ValueError, match=r"name its base in model\.pretrained_model_name_or_path"):
         adapter_task(parse_config(SMALLEST))
     with pytest.raises(ValueError, match="there is no training of 'look_bck'; choose one of video_base, look_back"):
         adapter_task(parse_config({**SMALLEST, "method": {"name": "look_bck"}}))

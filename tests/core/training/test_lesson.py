@@ -126,5 +126,5 @@ def test_a_method_that_needs_the_image_cannot_lose_it(tmp_path: Path) -> None:
 
 def test_an_adapter_keeps_its_base_s_prediction(tmp_path: Path) -> None:
     config = replace(tiny_config(tmp_path), diffusion=DiffusionConfig(prediction="eps"))
-    with pytest.raises(ValueError, match="diffusion.prediction is 'eps', but the base predicts 'x0'"):
+    with pytest.raises(ValueError, match=r"diffusion\.prediction is 'eps', but the base predicts 'x0'"):
         adapter_task(config)

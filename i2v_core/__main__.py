@@ -70,6 +70,7 @@ def train(arguments: argparse.Namespace) -> int:
     from .training.command import train_from_file
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    logging.getLogger("accelerate").setLevel(logging.WARNING)  # it names every file of a checkpoint
     return train_from_file(arguments.config, arguments.set, dry_run=arguments.dry_run, tell=progress, result=print)
 
 

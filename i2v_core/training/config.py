@@ -172,7 +172,7 @@ class LoggingConfig:
         plan_steps: measured before the first step to tell how long it will take, without changing anything; 0 for none.
     """
 
-    report_to: Literal["tensorboard", "none"] = "none"
+    report_to: Literal["tensorboard", "none"] = "tensorboard"
     logging_steps: int = 20
     plan_steps: int = 2
 

@@ -5,7 +5,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -79,6 +79,7 @@ def train(task: Task, config: TrainingConfig, on_step: OnStep | None = None, on_
     """
     engine = Engine(task, config)
     engine.resume()
+    engine.prepare()
     if on_plan is not None:
         on_plan(engine.plan())
     return engine.run(on_step)
@@ -122,6 +123,13 @@ class Engine:
         self.progress_file = ProgressFile(self.folder / "progress.json")
         self.stop = Stop(self.accelerator)
 
+    def prepare(self) -> None:
+        """Make the run's folder, and say there what is going to happen."""
+        if self.accelerator.is_main_process:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            write_config(self.config, self.folder / "config.toml")
+        self._tell("preparing")
+
     def resume(self) -> None:
         """Go on from a checkpoint, if the configuration names one and it is there."""
         found = find_checkpoint(self.folder, self.config.train.resume_from_checkpoint)
@@ -155,8 +163,6 @@ class Engine:
     def run(self, on_step: OnStep | None = None) -> Path:
         """Train from the present step to the last one; see `train`."""
         if self.accelerator.is_main_process:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            write_config(self.config, self.folder / "config.toml")
             forget_rows_after(self.folder / "log.jsonl", self.place.step)
         if self.config.logging.report_to == "tensorboard":
             self.accelerator.init_trackers("tensorboard")
@@ -166,10 +172,12 @@ class Engine:
                 return self._finish()
         except TrainingCanceled:
             self._save()
+            self.accelerator.wait_for_everyone()  # what gloo still does at its end could wait for us, and we for it
             self._tell("canceled")
             raise
         except Exception as error:
-            self._tell("failed", message=str(error))
+            with suppress(OSError):  # a full disk may have no place for this either
+                self._tell("failed", message=str(error))
             raise
         finally:
             self.accelerator.end_training()
@@ -177,9 +185,9 @@ class Engine:
     def _steps(self, on_step: OnStep | None) -> None:
         self._tell("training")
         losses, start = list[ClipLosses](), time.monotonic()
-        for raw in self._loader():
+        for raw in self.loader():
             with self.accelerator.accumulate(self.model):
-                losses.append(self._backward(encode_clips(raw.to(self.accelerator.device), self.task.autoencoder)))
+                losses.append(self.backward(encode_clips(raw.to(self.accelerator.device), self.task.autoencoder)))
                 norm = self._optimize()
             if not self.accelerator.sync_gradients:
                 continue
@@ -189,7 +197,8 @@ class Engine:
             self._tell("training")
             self.stop.check(lambda: None if on_step is None else on_step(self.progress))
 
-    def _backward(self, batch: ClipBatch) -> ClipLosses:
+    def backward(self, batch: ClipBatch) -> ClipLosses:
+        """Add the gradients of a batch to those that are there; of many processes, their mean."""
         losses: ClipLosses = self.model(batch)
         self.accelerator.backward(losses.weighted.mean())
         return losses
@@ -311,7 +320,7 @@ class Engine:
         if self.accelerator.is_main_process:
             self.progress_file.write(self.progress)
 
-    def _loader(self) -> DataLoader[Any]:
+    def loader(self) -> DataLoader[Any]:
         """The clips of the steps that are left, each process its share."""
         train = self.config.train
         step = train.train_batch_size * self.accelerator.num_processes * train.gradient_accumulation_steps
@@ -338,7 +347,7 @@ class Engine:
                 start = time.monotonic()
             raw = collate([data[first + i] for i in range(train.train_batch_size)]).to(self.accelerator.device)
             with self.accelerator.no_sync(self.model):
-                self._backward(encode_clips(raw, self.task.autoencoder)).plain.sum().item()
+                self.backward(encode_clips(raw, self.task.autoencoder)).plain.sum().item()
         for parameter in self.trained.values():
             parameter.grad = None
         return (time.monotonic() - start) / steps * train.gradient_accumulation_steps

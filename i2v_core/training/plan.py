@@ -75,7 +75,7 @@ class Plan:
             f"trained: {trained}; frozen {_millions(self.frozen)}",
             f"memory:  {_size(memory.total)} and activations: weights {_size(memory.weights)}, gradients "
             f"{_size(memory.gradients)}, optimizer {_size(memory.optimizer)}, average {_size(memory.average)}",
-            f"steps:   {self.steps} of {clips} clips ({self.processes} processes x batch {self.batch} x accumulation "
+            f"steps:   {self.steps} of {clips} clips (processes {self.processes} x batch {self.batch} x accumulation "
             f"{self.accumulation}), {self.step} done",
         ]
         if self.seconds_per_step is not None:

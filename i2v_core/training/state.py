@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..files import StrPath
 
@@ -28,23 +28,17 @@ class Average:
     """The exponential moving average of parameters, which warms up: `min(decay, (1 + n) / (10 + n))` after n steps."""
 
     def __init__(self, parameters: Sequence[nn.Parameter], decay: float) -> None:
-        def average(own: Any, current: Any, steps: Tensor | int) -> None:
-            share = min(decay, (1 + int(steps)) / (10 + int(steps)))
-            torch._foreach_lerp_(own, current, 1 - share)
-
+        self.decay, self.steps = decay, 0
         self._parameters = list(parameters)
-        # Of the trained weights alone: a copy of everything would hold a frozen base twice.
-        self._model = AveragedModel(nn.ParameterList(self._parameters), multi_avg_fn=average)
-
-    @property
-    def tensors(self) -> list[nn.Parameter]:
-        """The averages, in the order of the parameters."""
-        return list(self._model.module.parameters())
+        # Of the trained weights alone: an AveragedModel would hold a frozen base twice, and cannot copy sharded ones.
+        self.tensors = [parameter.detach().clone() for parameter in self._parameters]
 
     @torch.no_grad()
     def update(self) -> None:
         """Take in the parameters as they are now."""
-        self._model.update_parameters(nn.ParameterList(self._parameters))
+        share = min(self.decay, (1 + self.steps) / (10 + self.steps))
+        get_ema_multi_avg_fn(share)(self.tensors, [parameter.detach() for parameter in self._parameters], self.steps)
+        self.steps += 1
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
@@ -58,11 +52,11 @@ class Average:
 
     def state_dict(self) -> dict[str, Any]:
         """Whole tensors, also of sharded parameters; every process has to ask."""
-        return {"steps": int(self._model.n_averaged), "tensors": [whole(tensor) for tensor in self.tensors]}
+        return {"steps": self.steps, "tensors": [whole(tensor) for tensor in self.tensors]}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` gave."""
-        self._model.n_averaged.fill_(state["steps"])
+        self.steps = state["steps"]
         _copy(state["tensors"], self.tensors)
 
 

@@ -50,6 +50,17 @@ def test_train_prints_the_checkpoint(call: Call, checkpoint: Path, folder: Path)
     assert Path(out.strip()) == checkpoint
 
 
+def test_a_plan_is_told_and_single_keys_are_set(call: Call, checkpoint: Path, folder: Path) -> None:
+    overrides = ("--set", f"train.output_dir={folder / 'other'}", "--set", "train.max_train_steps=7")
+    code, out, _ = call("train", folder / "recipe.toml", *overrides, "--dry-run")
+    assert code == 0
+    assert "7 of 2 clips" in out and "trained: unet" in out
+    assert not (folder / "other").exists()
+    code, _, err = call("train", folder / "recipe.toml", "--set", "train.max_train_step=7")
+    assert code == 1
+    assert "there is no key 'train.max_train_step'; did you mean 'train.max_train_steps'?" in err
+
+
 def test_inspect_names_what_an_adapter_holds(call: Call) -> None:
     code, out, _ = call("inspect", DEMO.parent / "adapters" / "look_back.safetensors")
     assert code == 0

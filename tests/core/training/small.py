@@ -41,7 +41,7 @@ def small_recipe(folder: Path, steps: int = 4) -> TrainingConfig:
         train=TrainConfig(str(folder / "video"), steps, train_batch_size=2, checkpointing_steps=2, device="cpu"),
         optim=OptimConfig(lr_warmup_steps=2),
         data=MovingCropsConfig(frames=3, size=32, photographs=("skimage:chelsea.png",)),
-        logging=LoggingConfig(logging_steps=2, plan_steps=0),
+        logging=LoggingConfig("none", logging_steps=2, plan_steps=0),
     )
 
 

@@ -1,0 +1,118 @@
+"""A configuration file is understood whole or refused, with the key that was probably meant."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from i2v_core.training.config import TrainConfig, TrainingConfig
+from i2v_core.training.config_file import parse_config, read_config, resolved, write_config
+from i2v_core.training.methods import METHODS, VIDEO_BASE, adapter_task
+from tests.core.training.small import small_recipe
+
+ROOT = Path(__file__).parents[3]
+RECIPES = sorted(ROOT.glob("demo/**/*.toml"))
+SMALLEST = {"method": {"name": "look_back"}, "train": {"output_dir": "runs", "max_train_steps": 10}}
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path)
+    odd = replace(
+        recipe,
+        train=replace(recipe.train, output_name='a "quoted" name, é, \\ and\nmore', checkpoints_total_limit=3),
+        optim=replace(recipe.optim, param_groups={"text encoder": 1e-30}),
+        data=replace(recipe.data, photographs=tuple(f"skimage:{i:030d}.png" for i in range(8))),
+    )
+    for config in (recipe, odd):
+        write_config(config, tmp_path / "config.toml")
+        assert read_config(tmp_path / "config.toml") == config
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_every_shipped_recipe_is_valid(path: Path) -> None:
+    config = read_config(path)
+    assert config.method.name in {VIDEO_BASE, *METHODS}
+    assert parse_config(resolved(config)) == config
+
+
+def test_single_keys_are_set_from_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    write_config(parse_config(SMALLEST), path)
+    config = read_config(
+        path,
+        ["train.max_train_steps=200", "train.ema.decay=0.5", "optim.param_groups.unet=1e-5", "data.size=32",
+         "validation.prompt=pan left", "method.options.initialization=inversion", "diffusion.snr_gamma=5"],
+    )  # fmt: skip
+    assert (config.train.max_train_steps, config.train.ema.decay, config.data.size) == (200, 0.5, 32)
+    assert config.optim.param_groups == {"unet": 1e-5}
+    assert config.validation.prompt == "pan left"
+    assert config.method.options == {"initialization": "inversion"}
+    assert config.diffusion.snr_gamma == 5.0
+    for wrong in ("max_train_steps=1", "train.max_train_steps", "train.seed.deeper=1"):
+        with pytest.raises(ValueError, match=r"expected section.key=value|which is no section"):
+            read_config(path, [wrong])
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("train.max_trian_steps", "train.max_train_steps"),
+        ("train.learning_rate", "optim.learning_rate"),
+        ("train.ema.decai", "train.ema.decay"),
+        ("optimm.learning_rate", "optim"),
+        ("data.photograps", "data.photographs"),
+    ],
+)
+def test_an_unknown_key_is_named_with_its_nearest_neighbor(tmp_path: Path, key: str, nearest: str) -> None:
+    path = tmp_path / "config.toml"
+    write_config(parse_config(SMALLEST), path)
+    unknown = key.partition(".")[0] if key.startswith("optimm") else key
+    with pytest.raises(ValueError, match=f"there is no key '{unknown}'; did you mean '{nearest}'\\?$"):
+        read_config(path, [f"{key}=1"])
+
+
+def test_an_unknown_option_of_a_method_is_named_before_anything_is_loaded() -> None:
+    config = parse_config({**SMALLEST, "method": {"name": "look_back", "options": {"initialisation": "hybrid"}}})
+    with pytest.raises(ValueError, match=r"'method.options.initialisation'; did you mean 'method.options.init"):
+        adapter_task(config)
+    config = parse_config({**SMALLEST, "method": {"name": "look_back", "adapter": {"deapth": 3}}})
+    with pytest.raises(ValueError, match=r"'method.adapter.deapth'; did you mean 'method.adapter.depth'"):
+        adapter_task(config)
+    with pytest.raises(ValueError, match=r"name its base in model\.pretrained_model_name_or_path"):
+        adapter_task(parse_config(SMALLEST))
+    with pytest.raises(ValueError, match="there is no training of 'look_bck'; choose one of video_base, look_back"):
+        adapter_task(parse_config({**SMALLEST, "method": {"name": "look_bck"}}))
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "words"),
+    [
+        ("train", {"output_dir": "runs", "max_train_steps": "ten"}, r"max_train_steps should be .*int.*got 'ten'"),
+        ("train", {"output_dir": "runs"}, r"lacks \['max_train_steps'\]"),
+        ("train", {"output_dir": "runs", "max_train_steps": 0}, "max_train_steps must be at least 1, got 0"),
+        ("train", {"output_dir": "", "max_train_steps": 1, "mixed_precision": "fp8"}, "mixed_precision"),
+        ("data", {"kind": "film"}, "there is no data.kind 'film'; choose one of moving_crops"),
+        (
+            "train",
+            {"output_dir": "", "max_train_steps": 1, "ema": {"decay": 1.0}},
+            r"train.ema.decay must be in \[0, 1",
+        ),
+    ],
+)
+def test_a_wrong_value_is_named(section: str, values: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        parse_config({**SMALLEST, section: values})
+
+
+def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text("[train\n")
+    with pytest.raises(ValueError, match="it is no valid TOML"):
+        read_config(path)
+
+
+def test_defaults_are_those_of_the_documentation() -> None:
+    config = parse_config(SMALLEST)
+    assert isinstance(config, TrainingConfig)
+    assert config.train == TrainConfig("runs", 10)
+    assert config.name == "look_back"

@@ -13,7 +13,7 @@ PUBLIC_HOST = re.compile(r"(comfy_api\.latest|folder_paths)(\.|$)")
 PACK = [ROOT / "__init__.py", *sorted(ROOT.glob("i2v_core/**/*.py")), *sorted(ROOT.glob("nodes/**/*.py"))]
 SOURCES = [
     *PACK,
-    *(path for folder in ("tests", "tools", "benchmarks") for path in ROOT.glob(f"{folder}/**/*.py")),
+    *(path for folder in ("tests", "tools", "benchmarks", "examples") for path in ROOT.glob(f"{folder}/**/*.py")),
 ]
 NODES = [path for path in PACK if "nodes" in path.relative_to(ROOT).parts[:1]]
 

@@ -54,6 +54,14 @@ def test_imports_follow_the_layout(path: Path) -> None:
         assert not [m for m in found if m.startswith(".nodes")], "the core does not know the nodes"
 
 
+@pytest.mark.parametrize("path", PACK, ids=name)
+def test_hosts_are_told_apart_by_what_they_can_do(path: Path) -> None:
+    """Never by their version, which says nothing of forks and of what a user patched."""
+    text = path.read_text(encoding="utf-8")
+    asked = re.findall(r"comfyui_version|__comfyui|packaging\.version|parse_version|importlib\.metadata", text)
+    assert not asked, "ask for the feature with hasattr, vars or inspect.signature, in nodes/host/"
+
+
 @pytest.mark.parametrize("path", [*SOURCES, ROOT / "dev.py"], ids=name)
 def test_files_stay_short(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400

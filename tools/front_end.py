@@ -33,7 +33,7 @@ def front_end(server: ComfyServer, chromium: str, images: Path) -> Iterator[Any]
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=chromium, args=FLAGS)
         page = browser.new_page(viewport={"width": 1600, "height": 1000})
-        page.goto(server.url)
+        page.goto(server.url, timeout=120_000)
         page.wait_for_function(READY, timeout=120_000)
         yield page
         browser.close()

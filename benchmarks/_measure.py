@@ -1,51 +1,34 @@
 """What benchmarks measure with: time, peak memory of tensors, and the rates of the machine."""
 
+import resource
+import subprocess
+import sys
 import time
-import weakref
 from collections.abc import Callable
-from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
-
-class PeakMemory(TorchDispatchMode):
-    """Counts the bytes of the tensors that operations make while it is entered, on any device, `meta` among them.
-
-    Exact and the same in every run, but without what kernels use inside.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.held: dict[int, int] = {}
-        self.now = self.peak = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(made):
-            if isinstance(tensor, Tensor):
-                self._note(tensor.untyped_storage())
-        return made
-
-    def _note(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key not in self.held:
-            self.held[key] = storage.nbytes()
-            self.now += storage.nbytes()
-            self.peak = max(self.peak, self.now)
-            weakref.finalize(storage, self._forget, key)
-
-    def _forget(self, key: int) -> None:
-        self.now -= self.held.pop(key)
+from i2v_core.training.memory import LiveBytes
 
 
 def peak_memory(function: Callable[[], object]) -> int:
     """Largest number of bytes that the tensors made by a function held at one time."""
-    with PeakMemory() as memory:
+    with LiveBytes() as memory:
         function()
     return memory.peak
+
+
+def process_peak() -> int:
+    """Most memory that this process has had so far, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def growth(script: str, case: str) -> int:
+    """The number that `script --grow case` prints: by how many bytes a real run made its process grow."""
+    # Freed memory goes back at once, so that what setting up has freed is not reused unseen.
+    environment = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
+    command = [sys.executable, script, "--grow", case]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
 
 
 def seconds(function: Callable[[], object], runs: int = 3) -> float:

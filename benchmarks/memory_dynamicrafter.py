@@ -7,64 +7,29 @@ Usage: `python3 dev.py bench`, or by itself with `--frames 16 --height 576 --wid
 """
 
 import argparse
-import resource
-import subprocess
 import sys
-import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from _measure import growth, process_peak
 
 from i2v_core.build import build_autoencoder, build_unet
 from i2v_core.model.autoencoder import AutoencoderConfig
 from i2v_core.model.video_unet import VideoUNetConfig
+from i2v_core.training.memory import LiveBytes
 
 UNET = VideoUNetConfig(in_channels=8, image_gate="fixed", fps_embedding=True)
 GIB = 2**30
 Stage = Callable[[], object]
-
-
-@dataclass
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages that are made in it, and their peak."""
-
-    live: int = 0
-    peak: int = 0
-    known: set[int] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._count(tensor.untyped_storage())
-        return result
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        if key in self.known:
-            return
-        self.known.add(key)
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._forget, key, size)
-
-    def _forget(self, key: int, size: int) -> None:
-        self.known.discard(key)
-        self.live -= size
 
 
 class FusedAttention(TorchFunctionMode):
@@ -140,10 +105,10 @@ def grow(name: str) -> None:
     """Run one small stage for real, and print by how many bytes this process grew."""
     torch.set_num_threads(1)
     stage = CASES[name](device="cpu", dtype=torch.float32)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = process_peak()
     with torch.inference_mode():
         stage()
-    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+    print(process_peak() - before)
 
 
 def check() -> None:
@@ -154,10 +119,7 @@ def check() -> None:
         stage = make(device="meta", dtype=torch.float32)
         with counted() as count:
             stage()
-        command = [sys.executable, __file__, "--grow", name]
-        # Freed memory goes back at once, so that what setting up has freed is not reused unseen.
-        environment = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "0"}
-        grown = int(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
+        grown = growth(__file__, name)
         print(f"| {name} | {count.peak / 2**20:.0f} | {grown / 2**20:.0f} | {grown / count.peak:.2f} |")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from . import generate, load_checkpoint, save_checkpoint
+from .companions.command import add_base_arguments, base_files
 from .denoiser import Denoiser
 from .diffusion.guidance import ScaleSchedule, parse_scale
 from .evaluation.command import add_arguments as add_evaluation_arguments
@@ -152,7 +153,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
 def load_denoiser(arguments: argparse.Namespace) -> tuple[Checkpoint, Denoiser]:
     """The checkpoint, and its network with the adapters."""
-    checkpoint = load_checkpoint(arguments.checkpoint, device=arguments.device)
+    checkpoint = load_checkpoint(arguments.checkpoint, device=arguments.device, **base_files(arguments))
     adapters = [load_adapter(path, device=arguments.device) for path in arguments.adapter]
     return checkpoint, Denoiser.adapted(checkpoint.unet, checkpoint.preset, adapters)
 
@@ -171,7 +172,7 @@ def generation(arguments: argparse.Namespace) -> GenerateConfig:
     """What the options of `add_generation` say."""
     names = (
         "frames", "height", "width", "steps", "guidance", "seed", "text_scale", "image_scale", "guidance_order",
-        "frames_at_once",
+        "frames_at_once", "rate",
     )  # fmt: skip
     return GenerateConfig(**{name: getattr(arguments, name) for name in names})
 
@@ -224,8 +225,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", help="file for the report with every clip")
 
     sub = command(evaluate)
-    sub.add_argument("--checkpoint", default=DEMO)
-    sub.add_argument("--adapter", action="append", default=[], help="adapter file; may be given several times")
+    add_base_arguments(sub, DEMO)
     sub.add_argument("--clips", type=int, default=200)
     sub.add_argument("--steps", type=int)
     sub.add_argument("--guidance", type=float)
@@ -249,8 +249,7 @@ def parser() -> argparse.ArgumentParser:
 
 def add_generation(sub: argparse.ArgumentParser) -> None:
     """The options of commands that generate."""
-    sub.add_argument("--checkpoint", default=DEMO)
-    sub.add_argument("--adapter", action="append", default=[], help="adapter file; may be given several times")
+    add_base_arguments(sub, DEMO)
     for name in ("frames", "height", "width", "steps"):
         sub.add_argument(f"--{name}", type=int, help="default: what the checkpoint was trained on")
     sub.add_argument("--frames-at-once", type=int, help="long videos in pieces of so many frames; needs look-back")
@@ -260,7 +259,9 @@ def add_generation(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(f"--{name}-scale", type=scale, metavar="SCALE", help=f"guidance by the {name} alone: {forms}")
     sub.add_argument("--guidance-order", choices=("text_first", "image_first"), default="text_first")
     sub.add_argument("--seed", type=int, default=0)
-    sub.add_argument("--fps", type=float, default=8)
+    sub.add_argument("--rate", type=float, help="what the model is told of the motion: frames per second or frame "
+                     "stride, as it was trained; default: the usual one")  # fmt: skip
+    sub.add_argument("--fps", type=float, default=8, help="of the file")
     sub.add_argument("--device", default="cpu")
 
 

@@ -175,10 +175,11 @@ class Denoiser:
         )
 
     def _on_channels(self, z: Tensor, conditions: Conditions) -> Tensor | None:
-        """The image latent for the network's channels, which a network may do without if the clip shows the image."""
+        """The image latent for the network's channels, which it may do without if it sees the image elsewhere."""
         fusion = self.temporal_noise_fusion
         by_fusion = fusion is not None and (fusion.config.position != "channel" or fusion.config.image_features)
-        elsewhere = by_fusion or self.look_back is not None or self.image_projection is not None
+        by_adapter = self.look_back or self.image_retention or self.image_projection
+        elsewhere = by_fusion or by_adapter is not None or conditions.image_tokens is not None
         if elsewhere and self.network.config.in_channels == z.shape[1]:
             return None
         return conditions.image_latent

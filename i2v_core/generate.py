@@ -8,6 +8,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from .companions.image import ClipImageEncoder
+from .companions.text import ClipTextEncoder
+from .companions.usual import AUTOENCODER, IMAGE_ENCODER, TEXT_ENCODER
 from .conditions import Conditions
 from .denoiser import Denoiser
 from .diffusion.guidance import ClassifierFreeGuidance, DualGuidance, GuidanceOrder, ScaleSchedule, progress_at
@@ -15,6 +18,7 @@ from .diffusion.initialization import pin_first
 from .diffusion.samplers import Callback, sample_ddim
 from .diffusion.schedule import Spacing
 from .model.autoencoder import Autoencoder
+from .model.image_projection import ImageProjection
 from .model.image_retention import WHITE
 from .model.look_back import LookBackState
 from .model.patch_autoencoder import PatchAutoencoder
@@ -43,6 +47,8 @@ class GenerateConfig:
     preset's for the text and 1 for the image.
 
     `frames_at_once` makes the video in pieces of so many frames, which needs look-back; None makes it at once.
+
+    `rate` is what the model is told of the motion, in frames per second or as a frame stride (`Preset.fps_meaning`).
     """
 
     frames: int | None = None
@@ -56,6 +62,7 @@ class GenerateConfig:
     image_scale: ScaleSchedule | float | None = None
     guidance_order: GuidanceOrder = "text_first"
     frames_at_once: int | None = None
+    rate: float | None = None
 
     def sampling(self, preset: Preset) -> SamplingConfig:
         """The preset's sampling with what was set here in its place."""
@@ -79,23 +86,25 @@ class Animator:
 
     denoiser: Denoiser
     autoencoder: Autoencoder | PatchAutoencoder
-    text_encoder: TextEncoder
+    text_encoder: TextEncoder | ClipTextEncoder
     preset: Preset
+    image_encoder: ClipImageEncoder | None = None
+    image_projection: ImageProjection | None = None
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, denoiser: Denoiser | None = None) -> "Animator":
         """The checkpoint's own parts; `denoiser` is its network with adapters, None the network alone.
 
-        Raises ValueError for a checkpoint without an autoencoder or a text encoder of ours.
+        Raises ValueError naming the part that the checkpoint lacks and the file that brings it.
         """
-        if checkpoint.autoencoder is None or checkpoint.text_encoder is None:
-            raise ValueError(
-                "animating from the command line needs a checkpoint with an autoencoder and a text encoder of this "
-                "project; for other checkpoints use the nodes, which take both from the host"
-            )
+        check_parts(checkpoint)
+        assert checkpoint.autoencoder is not None and checkpoint.text_encoder is not None
         preset = checkpoint.preset
-        denoiser = denoiser or Denoiser.of(checkpoint.unet, preset)
-        return cls(denoiser, checkpoint.autoencoder, checkpoint.text_encoder, preset)
+        sees = checkpoint.unet.config.image_gate != "none"
+        return cls(
+            denoiser or Denoiser.of(checkpoint.unet, preset), checkpoint.autoencoder, checkpoint.text_encoder, preset,
+            checkpoint.image_encoder if sees else None, checkpoint.image_projection if sees else None,
+        )  # fmt: skip
 
     def fit(self, image: Tensor, config: GenerateConfig) -> Tensor:
         """Bring a picture `h w c` (uint8 or [0, 1]) to the clip's size: `1 3 h w` in [-1, 1].
@@ -148,13 +157,11 @@ class Animator:
         from .streaming import sample_pieces  # that file needs this one
 
         given = (self.autoencoder.encode(picture) if image_latent is None else image_latent)[:, :, None]
-        sampling, null = config.sampling(self.preset), None
-        if isinstance(sampling.guidance, DualGuidance):
-            null = null_conditions(self.autoencoder, self.text_encoder, [negative_prompt], picture)
-        conditions = (
-            encode_conditions(self.text_encoder, [prompt], given, picture),
-            encode_conditions(self.text_encoder, [negative_prompt], given, picture),
+        sampling = config.sampling(self.preset)
+        conditional, unconditional, null = self.branches(
+            sampling.guidance, [prompt], [negative_prompt], given, picture, config.rate
         )
+        conditions = conditional, unconditional
         shape = (1, given.shape[1], config.frames or self.preset.frames, *given.shape[-2:])
         if config.frames_at_once is None:
             yield sample(self.denoiser, *conditions, shape, sampling, seeds=[config.seed], null=null, callback=callback)
@@ -163,6 +170,66 @@ class Animator:
             yield from sample_pieces(
                 self.denoiser, *conditions, noise, sampling, frames=config.frames_at_once, null=null, callback=callback
             )
+
+    def branches(
+        self,
+        guidance: ClassifierFreeGuidance | DualGuidance,
+        texts: list[str],
+        negative: list[str],
+        image_latent: Tensor,
+        pictures: Tensor,
+        rate: float | None = None,
+    ) -> tuple[Conditions, Conditions, Conditions | None]:
+        """Conditional, unconditional and null conditions of `b` clips for a guidance.
+
+        A model with image tokens has its image latent in every branch and a gray picture's tokens where the image is
+        left out, as DynamiCrafter was trained; any other one has a white picture there, as DreamVideo was.
+
+        Args:
+            image_latent: `b c 1 h w`. pictures: `b 3 H W` in [-1, 1].
+            rate: as in `GenerateConfig`.
+        """
+        dual, rate = isinstance(guidance, DualGuidance), self.preset.fps if rate is None else rate
+        tokens, gray = self.image_tokens(pictures), self.image_tokens(torch.zeros_like(pictures))
+        fps = None if rate is None else image_latent.new_full((len(texts),), float(rate))
+
+        def encode(words: list[str], seen: Tensor | None) -> Conditions:
+            plain = encode_conditions(self.text_encoder, words, image_latent, pictures)
+            return replace(plain, image_tokens=seen, fps=fps)
+
+        null = None
+        if dual and tokens is None:
+            null = replace(null_conditions(self.autoencoder, self.text_encoder, negative, pictures), fps=fps)
+        elif dual:
+            null = replace(encode(negative, gray), image=torch.full_like(pictures, WHITE))
+        return encode(texts, tokens), encode(negative, tokens if dual else gray), null
+
+    def image_tokens(self, pictures: Tensor) -> Tensor | None:
+        """What the network attends to of pictures `b 3 h w` in [-1, 1]; None for a network that does not."""
+        if self.image_encoder is None or self.image_projection is None:
+            return None
+        return self.image_projection(self.image_encoder.encode(pictures))
+
+
+def check_parts(checkpoint: Checkpoint) -> None:
+    """Raise ValueError if a checkpoint lacks what an animation needs, naming it and the file that brings it."""
+    unet, preset = checkpoint.unet.config, checkpoint.preset
+    lacking = []
+    if checkpoint.autoencoder is None:
+        lacking.append(AUTOENCODER.missing(unet.out_channels))
+    if checkpoint.text_encoder is None:
+        lacking.append(TEXT_ENCODER.missing(unet.context_dim))
+    if unet.image_gate != "none" and checkpoint.image_projection is None:
+        lacking.append("this file holds no image projection: take a full or pruned file of this very model")
+    elif unet.image_gate != "none" and checkpoint.image_projection is not None and checkpoint.image_encoder is None:
+        lacking.append(IMAGE_ENCODER.missing(checkpoint.image_projection.config.image_features))
+    if lacking:
+        raise ValueError(f"animating with a checkpoint of '{preset.name}' is not possible: " + "; and ".join(lacking))
+    if preset.interpolates:
+        raise ValueError(
+            f"'{preset.name}' makes a clip between two pictures, and only one can be given here: use its nodes, or "
+            "another checkpoint"
+        )
 
 
 def animate(
@@ -198,7 +265,7 @@ def animate(
 
 
 def encode_conditions(
-    text_encoder: TextEncoder, texts: list[str], image_latent: Tensor, image: Tensor | None = None
+    text_encoder: TextEncoder | ClipTextEncoder, texts: list[str], image_latent: Tensor, image: Tensor | None = None
 ) -> Conditions:
     """Encode one text for each clip, beside the given images' latents `b c 1 h w` and pixels `b 3 H W`."""
     tokens, pooled = text_encoder.encode(texts)
@@ -206,7 +273,10 @@ def encode_conditions(
 
 
 def null_conditions(
-    autoencoder: Autoencoder | PatchAutoencoder, text_encoder: TextEncoder, texts: list[str], image: Tensor
+    autoencoder: Autoencoder | PatchAutoencoder,
+    text_encoder: TextEncoder | ClipTextEncoder,
+    texts: list[str],
+    image: Tensor,
 ) -> Conditions:
     """Conditions without an image: white pictures of the size of `image`, `b 3 H W`."""
     white = torch.full_like(image, WHITE)

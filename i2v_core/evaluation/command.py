@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+from ..companions.command import base_files
 from ..files import atomic_path
 from .processes import Processes
 from .run import EvaluationConfig
@@ -80,7 +81,7 @@ def _make_clips(arguments: argparse.Namespace, processes: Processes, progress: P
 
     protocol = read_protocol(Path(arguments.protocol))
     files = [Path(arguments.checkpoint), *map(Path, arguments.adapter)]
-    checkpoint = load_checkpoint(files[0], device=processes.device)
+    checkpoint = load_checkpoint(files[0], device=processes.device, **base_files(arguments))
     adapters = [load_adapter(path, device=processes.device) for path in files[1:]]
     results, references = make_clips(
         checkpoint, Denoiser.adapted(checkpoint.unet, checkpoint.preset, adapters), protocol, Path(arguments.output),

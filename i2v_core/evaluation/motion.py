@@ -9,8 +9,7 @@ from einops import repeat
 from torch import Tensor
 
 from ..denoiser import Denoiser
-from ..diffusion.guidance import DualGuidance
-from ..generate import GenerateConfig, encode_conditions, null_conditions, sample
+from ..generate import Animator, GenerateConfig, check_parts, sample
 from ..metrics.camera_motion import measure_camera_motion
 from ..metrics.pixels import psnr
 from ..training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops, MovingCropsConfig
@@ -60,10 +59,9 @@ def evaluate_motion(
         on_batch: called with the clips done and their number.
 
     Raises:
-        ValueError: the checkpoint has no autoencoder or text encoder of ours.
+        ValueError: the checkpoint lacks a part that animating needs.
     """
-    if checkpoint.autoencoder is None or checkpoint.text_encoder is None:
-        raise ValueError("evaluating needs a checkpoint with an autoencoder and a text encoder of this project")
+    check_parts(checkpoint)
     preset, denoiser = checkpoint.preset, denoiser or Denoiser.of(checkpoint.unet, checkpoint.preset)
     data = MovingCrops(MovingCropsConfig(frames=preset.frames, size=preset.height, seed=1, photographs=photographs))
     confusion = {asked: dict.fromkeys(MOTIONS, 0) for asked in MOTIONS}
@@ -112,23 +110,15 @@ def _animate(
     seeds: list[int],
 ) -> tuple[Tensor, Tensor]:
     """Generated clips, and the true ones through the autoencoder alone."""
-    autoencoder, text_encoder, preset = checkpoint.autoencoder, checkpoint.text_encoder, checkpoint.preset
-    assert autoencoder is not None and text_encoder is not None
-    latents = autoencoder.encode_clip(truth)
-
-    given, sampling, null = latents[:, :, :1], config.sampling(preset), None
-    if isinstance(sampling.guidance, DualGuidance):
-        null = null_conditions(autoencoder, text_encoder, [""] * len(items), truth[:, :, 0])
-    made = sample(
-        denoiser,
-        encode_conditions(text_encoder, [item.caption for item in items], given, truth[:, :, 0]),
-        encode_conditions(text_encoder, [""] * len(items), given, truth[:, :, 0]),
-        tuple(latents.shape),
-        sampling,
-        seeds=seeds,
-        null=null,
+    animator = Animator.of(checkpoint, denoiser)
+    latents, sampling = animator.autoencoder.encode_clip(truth), config.sampling(checkpoint.preset)
+    captions = [item.caption for item in items]
+    conditional, unconditional, null = animator.branches(
+        sampling.guidance, captions, [""] * len(items), latents[:, :, :1], truth[:, :, 0], config.rate
     )
-    return autoencoder.decode_clip(made).clamp(-1, 1), autoencoder.decode_clip(latents).clamp(-1, 1)
+    made = sample(denoiser, conditional, unconditional, tuple(latents.shape), sampling, seeds=seeds, null=null)
+    decode = animator.autoencoder.decode_clip
+    return decode(made).clamp(-1, 1), decode(latents).clamp(-1, 1)
 
 
 def _frame_psnr(a: Tensor, b: Tensor) -> Tensor:

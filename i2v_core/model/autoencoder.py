@@ -4,11 +4,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 MakeResidual = Callable[[int, int, Any], nn.Module]
+# Of a clip's frames together: a decoder of Stable Diffusion's width then needs about 1.5 GiB in single precision.
+PIXELS_AT_ONCE = 2**19
 
 
 @dataclass(frozen=True)
@@ -199,14 +202,19 @@ class Autoencoder(nn.Module):
 
     def encode_clip(self, clip: Tensor) -> Tensor:
         """Encode `b 3 t h w` frame by frame to `b c t h/f w/f`."""
-        return per_frame(self.encode, clip)
+        return per_frame(self.encode, clip, self._at_once(clip.shape[-2] * clip.shape[-1]))
 
     def decode_clip(self, latents: Tensor) -> Tensor:
         """Decode `b c t h w` frame by frame to `b 3 t h*f w*f`."""
-        return per_frame(self.decode, latents)
+        return per_frame(self.decode, latents, self._at_once(latents[0, 0, 0].numel() * self.config.downscale**2))
+
+    def _at_once(self, pixels: int) -> int:
+        """How many frames of so many pixels go through together."""
+        return max(1, PIXELS_AT_ONCE // pixels)
 
 
-def per_frame(function: Callable[[Tensor], Tensor], clip: Tensor) -> Tensor:
-    """Apply a function of pictures `b c h w` to every frame of `b c t h w`."""
-    frames = function(rearrange(clip, "b c t h w -> (b t) c h w"))
-    return rearrange(frames, "(b t) c h w -> b c t h w", b=clip.shape[0])
+def per_frame(function: Callable[[Tensor], Tensor], clip: Tensor, at_once: int | None = None) -> Tensor:
+    """Apply a function of pictures `b c h w` to every frame of `b c t h w`, to so many together; None: to all."""
+    frames = rearrange(clip, "b c t h w -> (b t) c h w")
+    parts = [function(part) for part in frames.split(at_once or len(frames))]
+    return rearrange(torch.cat(parts), "(b t) c h w -> b c t h w", b=clip.shape[0])

@@ -9,6 +9,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..companions.autoencoder import load_autoencoder
+from ..companions.image import ClipImageEncoder, load_image_encoder, make_image_encoder
+from ..companions.text import ClipTextEncoder, load_text_encoder, make_text_encoder
+from ..companions.usual import AUTOENCODER, IMAGE_ENCODER, TEXT_ENCODER
 from ..diffusion.schedule import signal_scale
 from ..files import StrPath
 from ..model.autoencoder import Autoencoder
@@ -28,15 +32,16 @@ FORMAT = "1"
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """The networks of one weights file, ready to run, and what they were trained on."""
+    """The networks of one weights file and of those beside it, ready to run, and what they were trained on."""
 
     unet: VideoUNet
     image_projection: ImageProjection | None
     autoencoder: Autoencoder | PatchAutoencoder | None
-    text_encoder: TextEncoder | None
+    text_encoder: TextEncoder | ClipTextEncoder | None
     preset: Preset
     dialect: Dialect
     metadata: dict[str, str]
+    image_encoder: ClipImageEncoder | None = None
 
 
 def read_checkpoint(path: StrPath, *, preset: str | None = None, described: bool = False) -> CheckpointContents:
@@ -71,16 +76,41 @@ def load_checkpoint(
     device: torch.device | str = "cpu",
     dtype: torch.dtype | None = None,
     preset: str | None = None,
+    vae: StrPath | None = None,
+    text_encoder: StrPath | None = None,
+    image_encoder: StrPath | None = None,
+    towers: bool = True,
 ) -> Checkpoint:
     """Read a weights file and build its networks, in evaluation mode.
 
     Args:
         dtype: of all weights; None means float32, whatever the file has, because it runs everywhere.
-        preset: as in `read_checkpoint`, which also says what is raised.
+        preset: as in `read_checkpoint`.
+        vae, text_encoder, image_encoder: files that bring these networks instead of the checkpoint's own.
+        towers: also build the CLIP towers that a full checkpoint holds, a billion weights with ViT-H/14.
+
+    Raises:
+        FileNotFoundError, CheckpointError: as `read_checkpoint`, for each of the files.
+        ValueError: there is no such preset, or a companion belongs to another model.
+        ImportError: there is a CLIP tower to build and the transformers library is missing.
     """
-    contents = read_checkpoint(path, preset=preset)
-    networks: dict[str, Any] = {part.name: _network(part, contents, device, dtype or torch.float32) for part in PARTS}
-    return Checkpoint(**networks, preset=contents.preset, dialect=contents.dialect, metadata=dict(contents.metadata))
+    contents, dtype = read_checkpoint(path, preset=preset), dtype or torch.float32
+    networks: dict[str, Any] = {part.name: _network(part, contents, device, dtype) for part in PARTS}
+    if vae is not None:
+        networks["autoencoder"] = load_autoencoder(vae, device=device, dtype=dtype)
+    if text_encoder is not None:
+        networks["text_encoder"] = load_text_encoder(text_encoder, device=device, dtype=dtype)
+    elif towers and contents.clip_text is not None and contents.text_encoder is None:
+        networks["text_encoder"] = make_text_encoder(contents.clip_text, device=device, dtype=dtype)
+    if image_encoder is not None:
+        networks["image_encoder"] = load_image_encoder(image_encoder, device=device, dtype=dtype)
+    elif towers and contents.clip_vision is not None:
+        networks["image_encoder"] = make_image_encoder(contents.clip_vision, device=device, dtype=dtype)
+    checkpoint = Checkpoint(
+        **networks, preset=contents.preset, dialect=contents.dialect, metadata=dict(contents.metadata)
+    )
+    _check_companions(checkpoint)
+    return checkpoint
 
 
 def save_checkpoint(
@@ -133,6 +163,21 @@ def _network(
     return network.eval()
 
 
+def _check_companions(checkpoint: Checkpoint) -> None:
+    """Raise ValueError for a companion whose latents or tokens do not fit the checkpoint's networks."""
+    unet, text, image = checkpoint.unet.config, checkpoint.text_encoder, checkpoint.image_encoder
+    if checkpoint.autoencoder is not None:
+        channels = checkpoint.autoencoder.config.latent_channels
+        if channels != unet.out_channels:
+            raise ValueError(AUTOENCODER.mismatch(channels, unet.out_channels, "latent channels"))
+    if isinstance(text, ClipTextEncoder) and text.config.width != unet.context_dim:
+        raise ValueError(TEXT_ENCODER.mismatch(text.config.width, unet.context_dim, "features for each token"))
+    if image is not None and checkpoint.image_projection is not None:
+        needed = checkpoint.image_projection.config.image_features
+        if image.config.width != needed:
+            raise ValueError(IMAGE_ENCODER.mismatch(image.config.width, needed, "features for each token"))
+
+
 def _read_own(file: TensorFile) -> CheckpointContents:
     kind, version = file.metadata["i2v.kind"], file.metadata.get("i2v.format")
     if kind != "checkpoint":
@@ -173,7 +218,8 @@ def _contents(checkpoint: Checkpoint) -> CheckpointContents:
     fields = dict[str, Any]()
     for part in PARTS:
         network = getattr(checkpoint, part.name)
-        if network is not None:
+        # A CLIP tower is written from what was read, see `CheckpointContents.clip_text`.
+        if network is not None and isinstance(network.config, part.configs):
             fields |= {part.name: network.state_dict(), f"{part.name}_config": network.config}
     return CheckpointContents(
         dialect=checkpoint.dialect, preset=checkpoint.preset, **fields, metadata=checkpoint.metadata

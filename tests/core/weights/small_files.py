@@ -131,7 +131,7 @@ def schedule_buffers(preset: str) -> dict[str, Tensor]:
     return buffers
 
 
-def vision_tower() -> dict[str, Tensor]:
+def vision_tower(layers: int = 32) -> dict[str, Tensor]:
     """OpenCLIP's ViT-H/14 image tower as a full checkpoint holds it, with the text leftovers beside it."""
     prefix, width = "embedder.model.visual.", 1280
     tower = {
@@ -143,10 +143,10 @@ def vision_tower() -> dict[str, Tensor]:
     }
     tensors = {prefix + name: noise_view(name, shape) for name, shape in tower.items()}
     left = {"embedder.model.logit_scale": torch.ones(()), "embedder.model.token_embedding.weight": torch.ones(3, 4)}
-    return tensors | transformer(f"{prefix}transformer.", layers=32, width=width) | left
+    return tensors | transformer(f"{prefix}transformer.", layers, width) | left
 
 
-def text_tower() -> dict[str, Tensor]:
+def text_tower(layers: int = 24) -> dict[str, Tensor]:
     """OpenCLIP's ViT-H/14 text tower as a full checkpoint holds it."""
     prefix, width = "cond_stage_model.model.", 1024
     tower = {
@@ -158,7 +158,7 @@ def text_tower() -> dict[str, Tensor]:
     }
     tensors = {prefix + name: noise_view(name, shape) for name, shape in tower.items()}
     buffers = {f"{prefix}logit_scale": torch.ones(()), f"{prefix}attn_mask": torch.zeros(77, 77)}
-    return tensors | transformer(f"{prefix}transformer.", layers=24, width=width) | buffers
+    return tensors | transformer(f"{prefix}transformer.", layers, width) | buffers
 
 
 def transformer(prefix: str, layers: int, width: int) -> dict[str, Tensor]:

@@ -147,10 +147,14 @@ class Denoiser:
         )
 
     def _on_channels(self, z: Tensor, conditions: Conditions) -> Tensor | None:
-        """The image latent for the network's channels, which a network may do without if the clip shows the image."""
+        """The image latent for the network's channels, which a network may do without if it sees the image elsewhere.
+
+        Elsewhere is: in the clip itself, in the branch of image retention, or in image tokens.
+        """
         fusion = self.temporal_noise_fusion
         by_fusion = fusion is not None and (fusion.config.position != "channel" or fusion.config.image_features)
-        if (by_fusion or self.look_back is not None) and self.network.config.in_channels == z.shape[1]:
+        elsewhere = by_fusion or self.look_back is not None or self.image_retention is not None
+        if (elsewhere or conditions.image_tokens is not None) and self.network.config.in_channels == z.shape[1]:
             return None
         return conditions.image_latent
 

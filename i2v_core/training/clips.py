@@ -69,7 +69,9 @@ def noise_clips(
     return add_noise(clean, noise, alpha_bar), target(denoiser.prediction, clean, noise, alpha_bar)
 
 
-def encode_texts(text_encoder: TextEncoder, captions: list[str], dropped: Tensor, image_latent: Tensor) -> Conditions:
+def encode_texts(
+    text_encoder: TextEncoder, captions: list[str], dropped: Tensor, image_latent: Tensor | None
+) -> Conditions:
     """Conditions of captions, the dropped ones empty, beside the given images' latents `b c 1 h w`."""
     texts = ["" if gone else caption for caption, gone in zip(captions, dropped.tolist(), strict=True)]
     text, pooled = text_encoder.encode(texts)

@@ -18,7 +18,7 @@ from .loop import SaveModules
 
 @dataclass(frozen=True)
 class VideoTask:
-    """Denoise clips given their first frame and caption.
+    """Denoise clips given their caption, and their first frame if the network has channels for it.
 
     The text is dropped for one clip in ten, the given image never, as in DynamiCrafter.
     """
@@ -41,7 +41,8 @@ class VideoTask:
         denoiser, latents = Denoiser.of(self.unet, self.preset), batch.latents
         timesteps = self.timesteps.draw(batch_size, self.preset.schedule.timesteps, generator)
         dropped = drop(batch_size, self.text_drop, generator)
-        conditions = encode_texts(self.text_encoder, batch.captions, dropped, latents[:, :, :1])
+        given = latents[:, :, :1] if self.unet.config.in_channels > self.unet.config.out_channels else None
+        conditions = encode_texts(self.text_encoder, batch.captions, dropped, given)
         z, wanted = noise_clips(denoiser, latents, timesteps, conditions, generator)
         return F.mse_loss(denoiser.predict(z, timesteps.to(latents.device), conditions).float(), wanted)
 

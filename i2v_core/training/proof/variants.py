@@ -1,0 +1,79 @@
+"""The networks that are compared: each an adapter trained on one of the two bases, alike but for what its row names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any, Literal
+
+from ...model.look_back import LookBack, LookBackConfig
+from ...model.video_unet import VideoUNet
+from ..adapter import Method
+from ..image_retention import IMAGE_RETENTION
+from ..look_back import LOOK_BACK
+from ..temporal_noise_fusion import TEMPORAL_NOISE_FUSION
+from .frame_attention import FrameAttention
+
+Base = Literal["text_to_image", "text_to_video"]
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One training.
+
+    Attributes:
+        adapter, options: as in a training configuration of the method.
+    """
+
+    base: Base
+    kind: str
+    method: Method
+    adapter: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def _without_convolution(unet: VideoUNet, config: LookBackConfig) -> LookBack:
+    """Look-back whose depth-wise 3D convolution stays the identity."""
+    look_back: LookBack = LOOK_BACK.build(unet, config)  # type: ignore[assignment]
+    for name, parameter in look_back.named_parameters():
+        if ".adapter." in name:
+            parameter.requires_grad_(False)
+    return look_back
+
+
+LOOK_BACK_ONLY = replace(LOOK_BACK, build=_without_convolution)
+FRAMES_OF_ATTENTION = 16  # codes; shorter clips use the first
+ATTENTION, MASKED_ATTENTION = (
+    replace(LOOK_BACK, build=partial(FrameAttention.beside, frames=FRAMES_OF_ATTENTION, masked=masked))
+    for masked in (False, True)
+)
+BLOCKS = {"placement": "block", "depth": 3, "kernel": 3}
+FUSION = {"features": 128, "heads": 4}
+NO_CHANNELS = {"channels": 16}
+
+VARIANTS: dict[str, Variant] = {
+    "look_back": Variant("text_to_image", "look_back", LOOK_BACK, BLOCKS),
+    "look_back_noised": Variant("text_to_image", "look_back", LOOK_BACK, BLOCKS, {"initialization": "add_noise"}),
+    "look_back_only": Variant("text_to_image", "look_back", LOOK_BACK_ONLY, BLOCKS),
+    # A recurrence of depth 1 sees the frame itself alone, so that frames meet in the 3D convolution only.
+    "convolution_only": Variant("text_to_image", "look_back", LOOK_BACK, BLOCKS | {"depth": 1}),
+    "attention": Variant("text_to_image", "look_back", ATTENTION, {"placement": "block"}),
+    "masked_attention": Variant("text_to_image", "look_back", MASKED_ATTENTION, {"placement": "block"}),
+    "trip": Variant("text_to_video", "temporal_noise_fusion", TEMPORAL_NOISE_FUSION, FUSION | NO_CHANNELS),
+    "trip_without_prior": Variant(
+        "text_to_video", "temporal_noise_fusion", TEMPORAL_NOISE_FUSION, {"fusion": "none"} | NO_CHANNELS
+    ),
+    "trip_linear": Variant(
+        "text_to_video", "temporal_noise_fusion", TEMPORAL_NOISE_FUSION, {"fusion": "linear"} | NO_CHANNELS
+    ),
+    "trip_end": Variant(
+        "text_to_video", "temporal_noise_fusion", TEMPORAL_NOISE_FUSION, FUSION | NO_CHANNELS | {"position": "end"}
+    ),
+    "trip_channel": Variant(
+        "text_to_video", "temporal_noise_fusion", TEMPORAL_NOISE_FUSION, FUSION | NO_CHANNELS | {"position": "channel"}
+    ),
+    "dream": Variant("text_to_video", "image_retention", IMAGE_RETENTION, {"stem_channels": [16, 32, 64]}),
+    "dream_undropped": Variant(
+        "text_to_video", "image_retention", IMAGE_RETENTION, {"stem_channels": [16, 32, 64]},
+        {"text_drop": 0.0, "image_drop": 0.0},
+    ),
+}  # fmt: skip

@@ -15,7 +15,7 @@ from ...diffusion.prediction import add_noise
 from ...generate import encode_conditions
 from ...model.temporal_noise_fusion import ContextAttention
 from .networks import Proof
-from .rows import test_items
+from .rows import held_out_items
 from .variants import VARIANTS
 
 Scores = dict[str, dict[str, list[float]]]
@@ -51,7 +51,7 @@ def observed(attention: ContextAttention) -> Iterator[ReferenceShare]:
 def reference_attention(proof: Proof, seed: int) -> tuple[Scores, list[list[float]]]:
     """T3: the share of the fusion's attention on the reference, and its mean by time (of `TIMES`) and frame."""
     checkpoint, denoiser = proof.variant("trip", seed)
-    fusion, items = denoiser.temporal_noise_fusion, test_items(proof, few=True)
+    fusion, items = denoiser.temporal_noise_fusion, held_out_items(proof, few=True)
     assert fusion is not None and checkpoint.autoencoder is not None and checkpoint.text_encoder is not None
     pixels = torch.stack([item.pixels for item in items]).to(proof.schedule.device)
     latents = checkpoint.autoencoder.encode_clip(pixels)
@@ -81,7 +81,7 @@ def retention_at_start(proof: Proof, seed: int) -> Scores:
     checkpoint = proof.base("text_to_video")
     branch = proof.new_module(VARIANTS["dream"], checkpoint, seed).to(proof.schedule.device).eval()
     assert checkpoint.autoencoder is not None and checkpoint.text_encoder is not None
-    items = test_items(proof, few=True)
+    items = held_out_items(proof, few=True)
     pixels = torch.stack([item.pixels for item in items]).to(proof.schedule.device)
     z = torch.randn_like(checkpoint.autoencoder.encode_clip(pixels))
     timesteps = torch.linspace(0, 999, len(z)).long().to(z.device)

@@ -29,7 +29,7 @@ BATCH = 35
 NEEDS_FEATURES = {name for claim in CLAIMS if claim.measure == "toyFVD" for name in (claim.more, claim.less)}
 
 
-def test_items(proof: Proof, few: bool) -> list[CaptionedClip]:
+def held_out_items(proof: Proof, few: bool) -> list[CaptionedClip]:
     """Clips of pictures that no training saw, every motion equally often."""
     schedule = proof.schedule
     data = MovingCrops(replace(schedule.data, seed=1, photographs=TEST_PHOTOGRAPHS))
@@ -51,7 +51,7 @@ def make_row(proof: Proof, name: str, seed: int) -> dict[str, Any]:
     sampling = SAMPLINGS[name]
     checkpoint, denoiser = proof.variant(sampling.variant, seed)
     started = time.monotonic()
-    items = test_items(proof, sampling.few)
+    items = held_out_items(proof, sampling.few)
     clips = generate(checkpoint, denoiser, sampling, items, proof.schedule.sampling_steps, proof.schedule.device)
     if sampling.second_part:
         items = [_next_part(item, clip, i) for i, (item, clip) in enumerate(zip(items, clips, strict=True))]
@@ -79,7 +79,7 @@ def make_controls(proof: Proof) -> dict[str, Any]:
     path = proof.results / "controls.json"
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
-    items, judge = test_items(proof, few=False), judge_of(proof)
+    items, judge = held_out_items(proof, few=False), judge_of(proof)
     made = [
         control_clips(item.pixels, item.caption, items[(i + 1) % len(items)].caption, seed=str(i))
         for i, item in enumerate(items)

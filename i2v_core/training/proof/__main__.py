@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from .claims import CLAIMS
+from .figures import draw_clips, draw_differences
 from .networks import Proof
 from .page import Results, write_page
 from .probes import reference_attention, retention_at_start
@@ -51,9 +52,14 @@ def rows_of(experiment: str) -> list[str]:
 
 
 def page(arguments: argparse.Namespace) -> None:
-    """Write the page from kept results."""
+    """Write the page and its figures from kept results, and the frames from clips where a run left them."""
     preface = Path(__file__).with_name("preface.md").read_text(encoding="utf-8")
-    text = write_page(Results.read(arguments.results), SCHEDULES[arguments.schedule], preface)
+    results, pictures = Results.read(arguments.results), arguments.output.with_suffix("")
+    pictures.mkdir(parents=True, exist_ok=True)
+    draw_differences(results.verdicts(), pictures / "differences.png")
+    if not draw_clips(arguments.folder, pictures / "frames.jpg"):
+        logger.info("no clips in %s: the picture of the frames stays as it is", arguments.folder)
+    text = write_page(results, SCHEDULES[arguments.schedule], preface)
     arguments.output.write_text(text, encoding="utf-8")
 
 
@@ -70,6 +76,7 @@ def parser() -> argparse.ArgumentParser:
     sub.set_defaults(run=page)
     sub.add_argument("--schedule", choices=sorted(SCHEDULES), default="cpu")
     sub.add_argument("--results", type=Path, default=Path("docs/proof/cpu"))
+    sub.add_argument("--folder", type=Path, default=Path("runs/proof"), help="weights and clips")
     sub.add_argument("--output", type=Path, default=Path("docs/proof.md"))
     return main
 

@@ -76,9 +76,11 @@ def write_page(results: Results, schedule: Schedule, preface: str) -> str:
         f"{counts['confirmed']} confirmed, {counts['not separable']} not separable, {counts['reversed']} reversed; "
         f"{len(missing)} not run.",
         verdict_table(verdicts),
+        "![every difference with its interval](proof/differences.png)",
         *(["Not run: " + "; ".join(sorted({claim.experiment for claim in missing})) + "."] if missing else []),
         "## Rows",
         row_table(results),
+        "![the same two clips in every row](proof/frames.jpg)",
         "## Control rows",
         "A measure may support a claim only where it tells these apart as it should.",
         table(("row", *SHOWN), [(row, *means(results.controls[row])) for row in ROWS]),

@@ -8,6 +8,7 @@ from torch import nn
 from .model.attention import AttentionFunction, scaled_dot_product_attention
 from .model.autoencoder import Autoencoder, AutoencoderConfig
 from .model.dual_reference_decoder import DualReferenceAutoencoder, DualReferenceConfig
+from .model.image_injection import ImageAdapter, ImageAdapterConfig
 from .model.image_projection import ImageProjection, ImageProjectionConfig
 from .model.image_retention import ImageRetention, ImageRetentionConfig
 from .model.look_back import LookBack, LookBackConfig
@@ -39,6 +40,18 @@ def build_image_projection(
 ) -> ImageProjection:
     """Build an image projection with new weights."""
     return ImageProjection(config, operations=operations, attention=attention, device=device, dtype=dtype)
+
+
+def build_image_adapter(
+    config: ImageAdapterConfig,
+    *,
+    operations: Any = nn,
+    attention: AttentionFunction = scaled_dot_product_attention,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> ImageAdapter:
+    """Build what brings the image into a base that has no image attention, with new weights."""
+    return ImageAdapter(config, operations=operations, attention=attention, device=device, dtype=dtype)
 
 
 def build_image_retention(

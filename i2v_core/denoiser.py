@@ -13,6 +13,7 @@ from .diffusion.image_noise_prior import check_image
 from .diffusion.initialization import Initialization, first_estimate, first_input, first_state
 from .diffusion.prediction import Prediction, network_input, recount, to_denoised
 from .diffusion.schedule import Schedule
+from .model.image_injection import ImageAdapter, check_image_sites
 from .model.image_retention import ImageRetention
 from .model.look_back import LookBack, LookBackState, check_sites, find_sites
 from .model.temporal_noise_fusion import TemporalNoiseFusion
@@ -34,6 +35,9 @@ class Denoiser:
     with the reference.
 
     With `look_back` the clip begins with the given image, in the way that `initialization` says.
+
+    With `image_projection` the network's cross-attentions see the given image's tokens beside the text, as
+    DynamiCrafter's do.
     """
 
     network: VideoUNet
@@ -44,8 +48,11 @@ class Denoiser:
     image_retention: ImageRetention | None = None
     look_back: LookBack | None = None
     initialization: Initialization = "hybrid"
+    image_projection: ImageAdapter | None = None
 
     def __post_init__(self) -> None:
+        if self.image_projection is not None:
+            check_image_sites(self.image_projection.config.injection, self.network)
         if self.look_back is not None:
             config = self.network.config
             blocks = find_sites("block", config.model_channels, config.channel_mult, config.num_res_blocks)
@@ -93,15 +100,31 @@ class Denoiser:
         return conditions.image_latent[:, :, :1]
 
     def prepare(self, conditions: Conditions) -> Conditions:
-        """Add what stays the same at every step: the hint of image retention.
+        """Add what stays the same at every step: the hint of image retention, and an adapter's image tokens.
 
-        Raises ValueError if there is a branch but no image.
+        Raises ValueError if one of them is needed and there is no image.
         """
-        if self.image_retention is None or conditions.image_hint is not None:
+        image = conditions.image
+        if self.image_retention is not None and conditions.image_hint is None:
+            if image is None:
+                raise ValueError(
+                    "image retention needs the given image's pixels, got conditions.image None; white is none"
+                )
+            conditions = replace(conditions, image_hint=self.image_retention.hint(image))
+        if self.image_projection is not None and conditions.image_tokens is None:
+            if image is None:
+                raise ValueError("the image projection needs the given image's pixels, got conditions.image None")
+            conditions = replace(conditions, image_tokens=self.image_projection.tokens(image))
+        return conditions
+
+    def without_image_tokens(self, conditions: Conditions) -> Conditions:
+        """The conditions with the tokens of a mid-grey picture, which stand for "no image" (DynamiCrafter).
+
+        They stay as they are without an image projection, or where the tokens came from outside.
+        """
+        if self.image_projection is None or conditions.image is None or conditions.image_tokens is not None:
             return conditions
-        if conditions.image is None:
-            raise ValueError("image retention needs the given image's pixels, got conditions.image None; white is none")
-        return replace(conditions, image_hint=self.image_retention.hint(conditions.image))
+        return replace(conditions, image_tokens=self.image_projection.null_tokens(conditions.image))
 
     def predict(
         self, z: Tensor, timesteps: Tensor, conditions: Conditions, *, carried: LookBackState | None = None
@@ -121,6 +144,7 @@ class Denoiser:
             ValueError: the network takes the given image's latent on further channels and none was given, or the
                 other way round.
         """
+        conditions = self.prepare(conditions)
         if self.temporal_noise_fusion is not None:
             return self._predict_fused(z, timesteps, conditions, self.temporal_noise_fusion, carried)
         return self._run(z, timesteps, conditions, carried)
@@ -134,6 +158,8 @@ class Denoiser:
         hint: Tensor | None = None,
     ) -> Tensor:
         x = with_image_latent(z, self._on_channels(z, conditions), self.network.config.in_channels)
+        injection = None if self.image_projection is None else self.image_projection.injection
+        detail = None if injection is None else injection.hint(conditions.image_latent)
         return self.network(
             x,
             timesteps,
@@ -143,7 +169,8 @@ class Denoiser:
             pooled_text=conditions.pooled_text,
             residuals=self._retained(x, timesteps, conditions),
             after_block=self._after_block(carried),
-            hint=hint,
+            hint=detail if hint is None else hint if detail is None else hint + detail,
+            image_streams=None if injection is None else injection.streams,
         )
 
     def _on_channels(self, z: Tensor, conditions: Conditions) -> Tensor | None:
@@ -153,8 +180,9 @@ class Denoiser:
         """
         fusion = self.temporal_noise_fusion
         by_fusion = fusion is not None and (fusion.config.position != "channel" or fusion.config.image_features)
-        elsewhere = by_fusion or self.look_back is not None or self.image_retention is not None
-        if (elsewhere or conditions.image_tokens is not None) and self.network.config.in_channels == z.shape[1]:
+        by_adapter = self.look_back or self.image_retention or self.image_projection
+        elsewhere = by_fusion or by_adapter is not None or conditions.image_tokens is not None
+        if elsewhere and self.network.config.in_channels == z.shape[1]:
             return None
         return conditions.image_latent
 
@@ -167,12 +195,12 @@ class Denoiser:
         """What image retention adds (DreamVideo, equation 3)."""
         if self.image_retention is None:
             return None
-        hint = self.prepare(conditions).image_hint
+        assert conditions.image_hint is not None  # `predict` has prepared it
         return self.image_retention(
             x,
             timesteps,
             conditions.text,
-            hint,
+            conditions.image_hint,
             image_tokens=conditions.image_tokens,
             fps=conditions.fps,
             pooled_text=conditions.pooled_text,

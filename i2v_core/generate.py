@@ -266,12 +266,16 @@ def guided(
     Raises ValueError if a dual guidance lacks conditions.
     """
     guidance, conditional = config.guidance, denoiser.prepare(conditional)
-    unconditional = None if unconditional is None else denoiser.prepare(unconditional)
     if isinstance(guidance, ClassifierFreeGuidance):
+        if unconditional is not None:
+            unconditional = denoiser.prepare(denoiser.without_image_tokens(unconditional))
         return partial(denoiser.denoise, conditional=conditional, unconditional=unconditional, guidance=guidance)
     if null is None or unconditional is None:
         raise ValueError("dual guidance needs unconditional and null conditions: empty text with and without the image")
-    null = denoiser.prepare(null)
+    unconditional, null = denoiser.prepare(unconditional), denoiser.prepare(denoiser.without_image_tokens(null))
+    if denoiser.image_projection is not None:
+        # As DynamiCrafter: "no image" is said by the tokens, the latent stays in every branch.
+        null = replace(null, image_latent=conditional.image_latent)
     text_only = replace(
         conditional,
         image_latent=null.image_latent,

@@ -3,7 +3,7 @@
 DynamiCrafter (arXiv:2310.12190), section 3.1, equation 4: text and image tokens are two streams with one query.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 import torch
@@ -96,10 +96,38 @@ class RelativeSelfAttention(Attention):
         return self.to_out(rearrange(out, "b h t d -> b t (h d)"))
 
 
-class DualCrossAttention(Attention):
-    """Attend to text tokens and, with the same queries, to image tokens (DynamiCrafter, equation 4).
+class ImageStream(nn.Module):
+    """The image half of a dual cross-attention (DynamiCrafter, equation 4), by the checkpoints' names.
 
     The image gate is absent (`none`), one (`fixed`) or `tanh(alpha) + 1` (`learned`).
+    """
+
+    def add_image_layers(
+        self, context_dim: int, inner: int, image_gate: ImageGate, operations: Any, **factory: Any
+    ) -> None:
+        self.image_gate = image_gate
+        if image_gate != "none":
+            self.to_k_ip = operations.Linear(context_dim, inner, bias=False, **factory)
+            self.to_v_ip = operations.Linear(context_dim, inner, bias=False, **factory)
+        if image_gate == "learned":
+            self.alpha = nn.Parameter(torch.empty((), **factory))
+
+    def attend_to_image(
+        self, q: Tensor, image_tokens: Tensor, frames: int, heads: int, attention: AttentionFunction
+    ) -> Tensor:
+        """Attend from queries `(b t) n d` to image tokens `b t k d` (per frame) or `b k d` (shared)."""
+        k, v = self.to_k_ip(image_tokens), self.to_v_ip(image_tokens)
+        if image_tokens.ndim == 4:
+            image = attention(q, k.flatten(0, 1), v.flatten(0, 1), heads)
+        else:
+            image = attend_by_clip(q, k, v, frames, heads, attention)
+        return image if self.image_gate == "fixed" else (self.alpha.to(image).tanh() + 1) * image
+
+
+class DualCrossAttention(Attention, ImageStream):
+    """Attend to text tokens and, with the same queries, to image tokens (DynamiCrafter, equation 4).
+
+    `site` is its name in the network, by which an adapter adds an image stream where the checkpoint has none.
     """
 
     def __init__(
@@ -114,32 +142,34 @@ class DualCrossAttention(Attention):
         **factory: Any,
     ) -> None:
         super().__init__(features, context_dim, heads, head_dim, operations=operations, **factory)
-        self.attention = attention
-        self.image_gate = image_gate
-        if image_gate != "none":
-            self.to_k_ip = operations.Linear(context_dim, heads * head_dim, bias=False, **factory)
-            self.to_v_ip = operations.Linear(context_dim, heads * head_dim, bias=False, **factory)
-        if image_gate == "learned":
-            self.alpha = nn.Parameter(torch.empty((), **factory))
+        self.attention, self.inner, self.site = attention, heads * head_dim, ""
+        self.add_image_layers(context_dim, self.inner, image_gate, operations, **factory)
 
-    def forward(self, x: Tensor, text: Tensor, image_tokens: Tensor | None, frames: int) -> Tensor:
-        """Attend from `(b t) n d` to text `b m d` and image tokens `b t k d` (per frame) or `b k d` (shared)."""
+    def forward(
+        self,
+        x: Tensor,
+        text: Tensor,
+        image_tokens: Tensor | None,
+        frames: int,
+        added: Mapping[str, ImageStream] | None = None,
+    ) -> Tensor:
+        """Attend from `(b t) n d` to text `b m d` and image tokens `b t k d` (per frame) or `b k d` (shared).
+
+        `added` are an adapter's image streams by their sites.
+        """
         q = self.to_q(x)
-        out = self._attend_clip(q, self.to_k(text), self.to_v(text), frames)
-        if image_tokens is not None and self.image_gate != "none":
-            k, v = self.to_k_ip(image_tokens), self.to_v_ip(image_tokens)
-            if image_tokens.ndim == 4:
-                image = self.attention(q, k.flatten(0, 1), v.flatten(0, 1), self.heads)
-            else:
-                image = self._attend_clip(q, k, v, frames)
-            gate = self.alpha.to(image).tanh() + 1 if self.image_gate == "learned" else 1
-            out = out + gate * image
+        out = attend_by_clip(q, self.to_k(text), self.to_v(text), frames, self.heads, self.attention)
+        stream = (added or {}).get(self.site) if self.image_gate == "none" else self
+        if image_tokens is not None and stream is not None:
+            out = out + stream.attend_to_image(q, image_tokens, frames, self.heads, self.attention)
         return self.to_out(out)
 
-    def _attend_clip(self, q: Tensor, k: Tensor, v: Tensor, frames: int) -> Tensor:
-        # All frames of a clip share these keys: fold the frames into the queries instead of repeating the keys.
-        out = self.attention(rearrange(q, "(b t) n d -> b (t n) d", t=frames), k, v, self.heads)
-        return rearrange(out, "b (t n) d -> (b t) n d", t=frames)
+
+def attend_by_clip(q: Tensor, k: Tensor, v: Tensor, frames: int, heads: int, attention: AttentionFunction) -> Tensor:
+    """Attend from `(b t) n d` to keys and values `b m d` that all frames of a clip share."""
+    # Fold the frames into the queries instead of repeating the keys.
+    out = attention(rearrange(q, "(b t) n d -> b (t n) d", t=frames), k, v, heads)
+    return rearrange(out, "b (t n) d -> (b t) n d", t=frames)
 
 
 class GEGLU(nn.Module):
@@ -208,9 +238,10 @@ class Transformer(nn.Module):
 class SpatialTransformer(Transformer):
     """Attention over the positions of each frame, then to text and image tokens."""
 
-    def forward(self, h: Tensor, text: Tensor, image_tokens: Tensor | None, frames: int) -> Tensor:
+    def forward(self, h: Tensor, *context: Any) -> Tensor:
+        """Transform `(b t) c h w`; the context is that of `DualCrossAttention.forward`."""
         tokens = rearrange(self.norm(h), "bt c h w -> bt (h w) c")
-        tokens = self.transform(tokens, text, image_tokens, frames)
+        tokens = self.transform(tokens, *context)
         return h + rearrange(tokens, "bt (h w) c -> bt c h w", h=h.shape[-2])
 
 

@@ -1,10 +1,14 @@
 """Residual, down- and up-sampling blocks of the video U-Net (LDM and LVDM names)."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .attention import ImageStream, SpatialTransformer, TemporalTransformer
 
 
 class TemporalConvolution(nn.Module):
@@ -94,3 +98,33 @@ class Upsample(nn.Module):
 
     def forward(self, h: Tensor, size: tuple[int, int]) -> Tensor:
         return self.conv(F.interpolate(h, size=size, mode="nearest"))
+
+
+@dataclass(frozen=True)
+class LayerInputs:
+    """What every layer may read besides the features `(b t) c h w`."""
+
+    embedding: Tensor  # b e
+    text: Tensor  # b n d
+    image_tokens: Tensor | None  # b t k d or b k d
+    frames: int
+    image_streams: Mapping[str, ImageStream] | None = None  # an adapter's, by their sites
+    size: tuple[int, int] = (0, 0)  # where an upsampling goes
+
+
+class Block(nn.ModuleList):
+    """Layers in sequence; each is given the inputs of its kind."""
+
+    def forward(self, h: Tensor, inputs: LayerInputs) -> Tensor:
+        for layer in self:
+            if isinstance(layer, ResBlock):
+                h = layer(h, inputs.embedding, inputs.frames)
+            elif isinstance(layer, SpatialTransformer):
+                h = layer(h, inputs.text, inputs.image_tokens, inputs.frames, inputs.image_streams)
+            elif isinstance(layer, TemporalTransformer):
+                h = layer(h, inputs.frames)
+            elif isinstance(layer, Upsample):
+                h = layer(h, inputs.size)
+            else:
+                h = layer(h)
+        return h

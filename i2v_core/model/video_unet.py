@@ -4,7 +4,7 @@ One graph serves SD 1.5 / 2.1, VideoCrafter, DynamiCrafter (arXiv:2310.12190), T
 models; `VideoUNetConfig` holds all that differs between them. Parameter names are those of the LVDM checkpoints.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -17,6 +17,7 @@ from .attention import (
     AttentionFunction,
     DualCrossAttention,
     ImageGate,
+    ImageStream,
     RelativeSelfAttention,
     SelfAttention,
     SpatialTransformer,
@@ -24,7 +25,7 @@ from .attention import (
     TransformerBlock,
     scaled_dot_product_attention,
 )
-from .blocks import Downsample, ResBlock, Upsample
+from .blocks import Block, Downsample, LayerInputs, ResBlock, Upsample
 from .embeddings import embedding_mlp, sinusoidal_embedding
 from .image_projection import resample_image_tokens
 
@@ -83,35 +84,6 @@ class Residuals:
 AfterBlock = Callable[[Tensor, BlockAddress], Tensor]
 
 
-@dataclass(frozen=True)
-class LayerInputs:
-    """What every layer may read besides the features `(b t) c h w`."""
-
-    embedding: Tensor  # b e
-    text: Tensor  # b n d
-    image_tokens: Tensor | None  # b t k d or b k d
-    frames: int
-    size: tuple[int, int] = (0, 0)  # where an upsampling goes
-
-
-class Block(nn.ModuleList):
-    """Layers in sequence; each is given the inputs of its kind."""
-
-    def forward(self, h: Tensor, inputs: LayerInputs) -> Tensor:
-        for layer in self:
-            if isinstance(layer, ResBlock):
-                h = layer(h, inputs.embedding, inputs.frames)
-            elif isinstance(layer, SpatialTransformer):
-                h = layer(h, inputs.text, inputs.image_tokens, inputs.frames)
-            elif isinstance(layer, TemporalTransformer):
-                h = layer(h, inputs.frames)
-            elif isinstance(layer, Upsample):
-                h = layer(h, inputs.size)
-            else:
-                h = layer(h)
-        return h
-
-
 class VideoEncoder(nn.Module):
     """The embeddings, input blocks and middle block: half a U-Net, or the side branch of one.
 
@@ -136,6 +108,9 @@ class VideoEncoder(nn.Module):
         self.dtype = dtype or torch.float32
         self.gradient_checkpointing = False
         self.skip_channels = self.build(LayerFactory(config, operations, attention, {"device": device, "dtype": dtype}))
+        for name, module in self.named_modules():
+            if isinstance(module, DualCrossAttention):
+                module.site = name
 
     def build(self, layers: "LayerFactory") -> tuple[int, ...]:
         """Make the layers; return the channels of the skips."""
@@ -176,6 +151,7 @@ class VideoEncoder(nn.Module):
         residuals: Residuals | None = None,
         after_block: AfterBlock | None = None,
         hint: Tensor | None = None,
+        image_streams: Mapping[str, ImageStream] | None = None,
     ) -> tuple[list[Tensor], Tensor, LayerInputs]:
         """Run the first half; arguments as of `VideoUNet.forward`, besides what a side branch has.
 
@@ -188,7 +164,7 @@ class VideoEncoder(nn.Module):
         frames = x.shape[2]
         if image_tokens is not None and image_tokens.ndim == 4:
             image_tokens = resample_image_tokens(image_tokens, frames)
-        inputs = LayerInputs(self._embed(timesteps, fps, pooled_text, x), text, image_tokens, frames)
+        inputs = LayerInputs(self._embed(timesteps, fps, pooled_text, x), text, image_tokens, frames, image_streams)
         added = residuals or Residuals()
 
         h = rearrange(x, "b c t h w -> (b t) c h w")
@@ -255,6 +231,7 @@ class VideoUNet(VideoEncoder):
         residuals: Residuals | None = None,
         after_block: AfterBlock | None = None,
         hint: Tensor | None = None,
+        image_streams: Mapping[str, ImageStream] | None = None,
     ) -> Tensor:
         """Run the network once.
 
@@ -269,13 +246,14 @@ class VideoUNet(VideoEncoder):
             residuals: added to the skips and after the middle block.
             after_block: called with every block's output `b c t h w` and its address; returns what replaces it.
             hint: added to the first convolution's output in every frame, `b c h w`.
+            image_streams: an adapter's, by the names of the cross-attentions that they belong to.
 
         Returns:
             The prediction, `b c t h w`.
         """
         skips, h, inputs = self.encode(
             x, timesteps, text, image_tokens=image_tokens, fps=fps, pooled_text=pooled_text, residuals=residuals,
-            after_block=after_block, hint=hint,
+            after_block=after_block, hint=hint, image_streams=image_streams,
         )  # fmt: skip
         for i, block in enumerate(self.output_blocks):
             h = torch.cat([h, skips.pop()], dim=1)

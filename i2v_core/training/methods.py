@@ -16,6 +16,7 @@ from ..weights.adapters import ADAPTERS
 from ..weights.configs import decode_config
 from .adapter import AdapterRecipe, AdapterTask, Method
 from .clips import ClipSource
+from .dynamicrafter import DYNAMICRAFTER
 from .image_retention import IMAGE_RETENTION
 from .look_back import LOOK_BACK
 from .loop import Trainer
@@ -29,6 +30,7 @@ METHODS: dict[str, Method] = {
     "temporal_noise_fusion": TEMPORAL_NOISE_FUSION,
     "image_retention": IMAGE_RETENTION,
     "look_back": LOOK_BACK,
+    "image_projection": DYNAMICRAFTER,
 }
 
 

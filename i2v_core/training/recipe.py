@@ -14,9 +14,10 @@ from torch import nn
 from ..build import build_text_encoder, build_unet
 from ..files import StrPath, atomic_path
 from ..model.attention import TemporalTransformer
+from ..model.blocks import Block
 from ..model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig, fit_patches
 from ..model.text_encoder import TextEncoder, TextEncoderConfig, initialize_text_encoder
-from ..model.video_unet import Block, VideoUNet, VideoUNetConfig, initialize_video_unet
+from ..model.video_unet import VideoUNet, VideoUNetConfig, initialize_video_unet
 from ..presets import PRESETS, Preset
 from ..weights import Checkpoint, load_checkpoint, save_checkpoint
 from ..weights.configs import decode_config

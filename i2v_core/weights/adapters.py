@@ -10,13 +10,13 @@ import torch
 from torch import nn
 
 from ..build import (
-    build_image_projection,
+    build_image_adapter,
     build_image_retention,
     build_look_back,
     build_temporal_noise_fusion,
 )
 from ..files import StrPath
-from ..model.image_projection import ImageProjectionConfig
+from ..model.image_injection import ImageAdapterConfig
 from ..model.image_retention import ImageRetentionConfig
 from ..model.look_back import LookBackConfig
 from ..model.temporal_noise_fusion import TemporalNoiseFusionConfig
@@ -28,7 +28,7 @@ FORMAT = "1"
 ADAPTERS: dict[str, Part] = {
     part.name: part
     for part in (
-        Part("image_projection", "image_projection.", (ImageProjectionConfig,), build_image_projection),
+        Part("image_projection", "image_projection.", (ImageAdapterConfig,), build_image_adapter),
         Part(
             "temporal_noise_fusion",
             "temporal_noise_fusion.",

@@ -45,6 +45,9 @@ def decode_any(kinds: tuple[type[Any], ...], values: Any) -> Any:
 
 
 def _decode(hint: Any, value: Any) -> Any:
+    options = [option for option in get_args(hint) if option is not type(None)]
+    if get_origin(hint) in (Union, types.UnionType) and len(options) == 1 and value is not None:
+        hint = options[0]
     if is_dataclass(hint) and isinstance(hint, type):
         return decode_config(hint, value)
     if get_origin(hint) is tuple and isinstance(value, list):

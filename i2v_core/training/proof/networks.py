@@ -98,7 +98,10 @@ class Proof:
     def _train_variant(self, name: str, variant: Variant, seed: int) -> None:
         checkpoint, schedule = self.base(variant.base), self.schedule
         assert checkpoint.autoencoder is not None and checkpoint.text_encoder is not None
-        options = decode_config(variant.method.options, variant.options)
+        chosen = dict(variant.options)
+        if variant.kind == "image_projection":  # one encoder for all of them, frozen as CLIP is
+            chosen["encoder_file"] = str(self.folder / "image_encoder.safetensors")
+        options = decode_config(variant.method.options, chosen)
         module = self.new_module(variant, checkpoint, seed)
         checkpoint.autoencoder.requires_grad_(False)
         checkpoint.text_encoder.requires_grad_(False)
@@ -111,7 +114,7 @@ class Proof:
             # The same clips for every variant of a seed, and others than the base's.
             clips=ClipSource(MovingCrops(replace(schedule.data, seed=100 + seed)), checkpoint.autoencoder),  # type: ignore[arg-type]
             objective=variant.method.objective(checkpoint, module, options),
-            metadata={"i2v.train_options": json.dumps(dict(variant.options))},
+            metadata={"i2v.train_options": json.dumps(chosen)},
         )
         trainer = Trainer(task, self._train(f"seed{seed}/{name}", schedule.variant_steps, schedule.learning_rate, seed))
         trainer.resume()

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from ...model.look_back import LookBack, LookBackConfig
 from ...model.video_unet import VideoUNet
 from ..adapter import Method
+from ..dynamicrafter import DYNAMICRAFTER
 from ..image_retention import IMAGE_RETENTION
 from ..look_back import LOOK_BACK
 from ..temporal_noise_fusion import TEMPORAL_NOISE_FUSION
@@ -49,6 +50,15 @@ ATTENTION, MASKED_ATTENTION = (
 BLOCKS = {"placement": "block", "depth": 3, "kernel": 3}
 FUSION = {"features": 128, "heads": 4}
 NO_CHANNELS = {"channels": 16}
+SMALL_PROJECTION = {"features": 96, "depth": 2, "heads": 3, "head_dim": 32, "queries": 4, "frames": 8}
+SMALL_ENCODER = {"size": 32, "patch": 4, "features": 96, "layers": 3, "heads": 3}
+PROJECTION = {"projection": SMALL_PROJECTION, "encoder": SMALL_ENCODER}
+ALL_TRAINED = {"stage": 2, "condition_frame": "first"}
+
+
+def _projection(adapter: Mapping[str, Any], **options: Any) -> Variant:
+    return Variant("text_to_video", "image_projection", DYNAMICRAFTER, PROJECTION | adapter, ALL_TRAINED | options)
+
 
 VARIANTS: dict[str, Variant] = {
     "look_back": Variant("text_to_image", "look_back", LOOK_BACK, BLOCKS),
@@ -71,6 +81,10 @@ VARIANTS: dict[str, Variant] = {
     "trip_channel": Variant(
         "text_to_video", "temporal_noise_fusion", TEMPORAL_NOISE_FUSION, FUSION | NO_CHANNELS | {"position": "channel"}
     ),
+    "projection": _projection({}),
+    "projection_global": _projection({"projection": SMALL_PROJECTION | {"visual_tokens": "global"}}),
+    "projection_detail": _projection({"injection": {"visual_detail": {}}}),
+    "projection_only": _projection({}, stage=1),
     "dream": Variant("text_to_video", "image_retention", IMAGE_RETENTION, {"stem_channels": [16, 32, 64]}),
     "dream_undropped": Variant(
         "text_to_video", "image_retention", IMAGE_RETENTION, {"stem_channels": [16, 32, 64]},

@@ -6,14 +6,20 @@ import pytest
 import torch
 
 from i2v_core import CheckpointError
-from i2v_core.build import build_image_projection, build_unet
+from i2v_core.build import build_image_adapter, build_unet
+from i2v_core.model.image_encoder import ImageEncoderConfig
+from i2v_core.model.image_injection import ImageAdapterConfig, ImageInjectionConfig, VisualDetailConfig
 from i2v_core.model.image_projection import ImageProjectionConfig
 from i2v_core.weights import load_adapter, read_adapter, save_adapter
 from i2v_core.weights.adapters import replace_weights
 from tests.core.weights.small import SMALL, seed
 from tests.core.weights.test_checkpoint import whole
 
-CONFIG = ImageProjectionConfig(features=32, depth=1, heads=1, image_features=48)
+CONFIG = ImageAdapterConfig(
+    ImageProjectionConfig(features=32, depth=1, heads=1, image_features=48),
+    ImageInjectionConfig({"middle_block.1.transformer_blocks.0.attn2": 32}, 16, "learned", VisualDetailConfig(4, 8)),
+    ImageEncoderConfig(size=16, features=48, layers=1, heads=1),
+)
 TUNED = "input_blocks.0.0.bias"
 
 
@@ -23,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_network_configuration_and_tuned_weights_come_back_exactly(path: Path) -> None:
-    module, tuned = seed(build_image_projection(CONFIG)), {TUNED: torch.randn(32)}
+    module, tuned = seed(build_image_adapter(CONFIG)), {TUNED: torch.randn(32)}
     save_adapter(path, "image_projection", module, unet=tuned, metadata={"i2v.train_steps": "3"})
     loaded = load_adapter(path)
     assert loaded.kind == "image_projection"
@@ -55,6 +61,6 @@ def test_a_checkpoint_is_no_adapter_and_an_adapter_no_checkpoint(path: Path) -> 
     save_checkpoint(path, whole())
     with pytest.raises(CheckpointError, match="it is no adapter of this pack but a whole model"):
         read_adapter(path)
-    save_adapter(path, "image_projection", build_image_projection(CONFIG))
+    save_adapter(path, "image_projection", build_image_adapter(CONFIG))
     with pytest.raises(CheckpointError, match="it is an adapter of this pack"):
         load_checkpoint(path)

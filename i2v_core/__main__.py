@@ -27,7 +27,7 @@ from .weights import (
     read_checkpoint,
 )
 
-Command = Callable[[argparse.Namespace], None]
+Command = Callable[[argparse.Namespace], int | None]
 
 DEMO = Path(__file__).resolve().parents[1] / "demo" / "i2v_demo.safetensors"
 
@@ -65,16 +65,12 @@ def story(arguments: argparse.Namespace) -> None:
     print(written.path)
 
 
-def train(arguments: argparse.Namespace) -> None:
-    """Train a model, or an adapter if the recipe names a method."""
-    from .training.methods import read_adapter_recipe, run_adapter_recipe
-    from .training.recipe import read_recipe, run_recipe
+def train(arguments: argparse.Namespace) -> int:
+    """Train a model or an adapter as a TOML configuration says, going on where an earlier run was interrupted."""
+    from .training.command import train_from_file
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
-    if "method" in json.loads(Path(arguments.recipe).read_text(encoding="utf-8")):
-        print(run_adapter_recipe(read_adapter_recipe(arguments.recipe)))
-    else:
-        print(run_recipe(read_recipe(arguments.recipe)))
+    return train_from_file(arguments.config, arguments.set, dry_run=arguments.dry_run, tell=progress, result=print)
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -202,7 +198,9 @@ def parser() -> argparse.ArgumentParser:
                      "each part: 0 not at all, 1 wholly")  # fmt: skip
     add_generation(sub)
 
-    command(train, "recipe")
+    sub = command(train, "config")
+    sub.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="in place of the file's")
+    sub.add_argument("--dry-run", action="store_true", help="tell the plan, and stop there")
 
     sub = command(evaluate)
     sub.add_argument("--checkpoint", default=DEMO)
@@ -248,11 +246,10 @@ def add_generation(sub: argparse.ArgumentParser) -> None:
 def main() -> int:
     arguments = parser().parse_args()
     try:
-        arguments.run(arguments)
+        return arguments.run(arguments) or 0
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    return 0
 
 
 if __name__ == "__main__":

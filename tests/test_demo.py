@@ -10,7 +10,8 @@ import dev
 from i2v_core import Checkpoint, load_checkpoint
 from i2v_core.denoiser import Denoiser
 from i2v_core.generate import GenerateConfig, encode_conditions, sample
-from i2v_core.training.recipe import data_fingerprint, read_recipe
+from i2v_core.training.config_file import read_config
+from i2v_core.training.datasets import open_data
 from i2v_core.weights import load_adapter
 
 DEMO = dev.ROOT / "demo"
@@ -28,12 +29,12 @@ def test_every_file_is_small() -> None:
 
 
 def test_the_file_says_how_it_was_trained(checkpoint: Checkpoint) -> None:
-    recipe = read_recipe(DEMO / "recipe.json")
+    recipe = read_config(DEMO / "recipe.toml")
     assert int(checkpoint.metadata["i2v.train_steps"]) > 0
     assert int(checkpoint.metadata["i2v.train_seconds"]) > 0
-    assert checkpoint.metadata["i2v.dataset_fingerprint"] == data_fingerprint(recipe.data)
-    assert checkpoint.unet.config == recipe.unet
-    assert checkpoint.preset == recipe.preset
+    assert checkpoint.metadata["i2v.dataset_fingerprint"] == open_data(recipe.data).fingerprint()
+    assert checkpoint.unet.config == recipe.model.unet
+    assert checkpoint.preset == recipe.model.preset
 
 
 def test_the_readme_gives_the_figures_of_the_report() -> None:
@@ -49,7 +50,7 @@ def test_the_look_back_adapter_makes_the_image_model_begin_with_the_picture() ->
     image_model = load_checkpoint(DEMO / "i2v_demo_image.safetensors")
     config = image_model.unet.config
     assert not config.temporal_attention and not config.temporal_convolution
-    assert config == read_recipe(DEMO / "image_recipe.json").unet
+    assert config == read_config(DEMO / "image_recipe.toml").model.unet
     adapter = load_adapter(DEMO / "adapters" / "look_back.safetensors")
     base = hashlib.sha256((DEMO / "i2v_demo_image.safetensors").read_bytes()).hexdigest()
     assert adapter.metadata["i2v.base_sha256"] == base

@@ -92,6 +92,18 @@ def target(prediction: Prediction, x0: Tensor, noise: Tensor, alpha_bar: Tensor)
     return (_beside(signal, x0) * noise - _beside(level, x0) * x0).to(x0.dtype)
 
 
+def min_snr_weight(prediction: Prediction, alpha_bar: Tensor, gamma: float) -> Tensor:
+    """Return the weight of each clip's squared error under Min-SNR-gamma (Hang et al., arXiv:2303.09556, section 3.4).
+
+    `min(snr, gamma)` for x0; the same law for eps and v, whose errors are `snr` and `snr + 1` times those of x0.
+    """
+    _check(prediction)
+    snr = _wide(alpha_bar) / (1 - _wide(alpha_bar))
+    if prediction == "x0":
+        return snr.clamp(max=gamma)
+    return snr.clamp(max=gamma) / (snr if prediction == "eps" else snr + 1)
+
+
 def _check(prediction: str) -> None:
     if prediction not in get_args(Prediction):
         raise ValueError(f"prediction must be one of {get_args(Prediction)}, got {prediction!r}")

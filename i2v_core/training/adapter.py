@@ -1,20 +1,24 @@
-"""An adapter in training: what every method shares, and what each says of itself."""
+"""An adapter in training: what every method shares, and the little that each says of itself.
+
+A new method is one file: options as a frozen dataclass, a function that builds the network at its start, and a `loss`
+written with the help of `Lesson` (time steps, drops, conditions, noise and weights are there). `METHODS` in
+`methods.py` gives it a name; its result is an adapter file of one of the kinds in `weights.adapters.ADAPTERS`.
+"""
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from ..denoiser import Denoiser
 from ..model.video_unet import VideoUNet
-from ..weights import Checkpoint, save_adapter
-from .clips import ClipBatch, ClipSource
-from .loop import TrainConfig
-from .moving_crops import MovingCropsConfig
+from ..weights import Checkpoint
+from .clips import ClipBatch
+from .config import ConditioningConfig, TrainingConfig
+from .draws import Draws
+from .lesson import ClipLosses, Lesson
 
 # By the base's own names: temporal convolutions lie in every residual block, temporal transformers third in a block.
 TEMPORAL = re.compile(
@@ -22,71 +26,61 @@ TEMPORAL = re.compile(
     r"^(input_blocks\.\d+|middle_block|output_blocks\.\d+)\.2\.(norm|proj_in|proj_out|transformer_blocks)\."
 )
 
-Objective = Callable[[ClipBatch, torch.Generator], Tensor]
-
 
 @dataclass(frozen=True)
 class Method:
-    """How the adapters of one kind are trained.
+    """How adapters of one kind are trained.
 
     Attributes:
-        options: frozen dataclass of what the method lets a recipe choose.
+        kind: of the result, a key in `weights.adapters.ADAPTERS`.
+        options: frozen dataclass of what `[method.options]` may hold.
         build: (base U-Net, adapter's configuration) -> the adapter's network, at its start.
-        objective: (checkpoint, adapter's network, options) -> scalar loss of a batch and a generator of the step.
+        loss: what clips cost. The adapter is where generation has it, in the denoiser.
         trained_along: (name of a weight of the base, options) -> whether it is trained, and saved with the adapter.
-        learning_rates: the paper's, by network; taken where a recipe names none.
+        prepare: (denoiser with the adapter, options) -> denoiser as trained, where options change it.
+        learning_rates: the paper's, by network ("adapter", "unet"); taken where a configuration names none.
+        text_drop, image_drop: the paper's shares; None for a method that cannot do without the image.
     """
-
-    options: type[Any]
-    build: Callable[[VideoUNet, Any], nn.Module]
-    objective: Callable[[Checkpoint, Any, Any], Objective]
-    trained_along: Callable[[str, Any], bool]
-    learning_rates: Mapping[str, float] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class AdapterRecipe:
-    """Which adapter is trained on which base, with which data and for how long.
-
-    Attributes:
-        method: key in `methods.METHODS`.
-        base: path of the checkpoint; it holds an autoencoder and a text encoder of ours.
-        train: `learning_rates` may name "adapter" and "unet".
-        adapter: configuration of the adapter's network.
-        options: of the method.
-    """
-
-    method: str
-    base: str
-    train: TrainConfig
-    data: MovingCropsConfig = field(default_factory=MovingCropsConfig)
-    adapter: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class AdapterTask:
-    """An adapter beside its base, of which only the weights that the method names are trained along."""
 
     kind: str
-    unet: VideoUNet
-    adapter: nn.Module
-    clips: ClipSource
-    objective: Objective
-    metadata: Mapping[str, str]
+    options: type[Any]
+    build: Callable[[VideoUNet, Any], nn.Module]
+    loss: Callable[[Lesson, ClipBatch, Draws], ClipLosses]
+    trained_along: Callable[[str, Any], bool]
+    prepare: Callable[[Denoiser, Any], Denoiser] = lambda denoiser, _: denoiser
+    learning_rates: Mapping[str, float] = field(default_factory=dict)
+    text_drop: float = 0.1
+    image_drop: float | None = None
 
-    @cached_property
-    def modules(self) -> nn.ModuleDict:
-        return nn.ModuleDict({"adapter": self.adapter, "unet": self.unet})
 
-    def loss(self, step: int, batch_size: int) -> Tensor:
-        return self.objective(self.clips.batch(step, batch_size), torch.Generator().manual_seed(step))
+def attach(method: Method, checkpoint: Checkpoint, adapter: nn.Module, options: Any) -> Denoiser:
+    """Put an adapter's network where generation has it: beside the base's, in the denoiser."""
+    denoiser = replace(Denoiser.of(checkpoint.unet, checkpoint.preset), **cast(Any, {method.kind: adapter}))
+    return method.prepare(denoiser, options)
 
-    def save(self, modules: nn.ModuleDict, path: Path, metadata: dict[str, str]) -> None:
-        trained = {name for name, parameter in self.unet.named_parameters() if parameter.requires_grad}
-        tuned = {name: tensor for name, tensor in modules["unet"].state_dict().items() if name in trained}
-        header = {**self.metadata, **metadata}
-        save_adapter(path, self.kind, modules["adapter"], unet=tuned, metadata=header, dtype=torch.float16)
+
+def lesson(method: Method, config: TrainingConfig, checkpoint: Checkpoint, adapter: nn.Module, options: Any) -> Lesson:
+    """What the method's loss needs; raises ValueError for settings that the method or the base does not allow."""
+    denoiser = attach(method, checkpoint, adapter, options)
+    prediction = config.diffusion.prediction
+    if prediction not in (None, denoiser.prediction):
+        raise ValueError(
+            f"diffusion.prediction is '{prediction}', but the base predicts '{denoiser.prediction}', and an adapter "
+            "keeps what its base predicts; leave the key out"
+        )
+    conditioning = with_drops(config.conditioning, method.text_drop, method.image_drop)
+    return Lesson(denoiser, checkpoint, options, config.diffusion, conditioning)
+
+
+def with_drops(config: ConditioningConfig, text_drop: float, image_drop: float | None) -> ConditioningConfig:
+    """The shares of a configuration, a method's where it has none; raises ValueError for images that cannot be lost."""
+    if image_drop is None and (config.image_drop or config.drop_mode == "exclusive"):
+        raise ValueError("this method cannot do without the image; leave out conditioning.image_drop and drop_mode")
+    return replace(
+        config,
+        text_drop=text_drop if config.text_drop is None else config.text_drop,
+        image_drop=(image_drop or 0.0) if config.image_drop is None else config.image_drop,
+    )
 
 
 def is_temporal(name: str) -> bool:

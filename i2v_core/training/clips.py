@@ -1,78 +1,138 @@
-"""Batches of captioned clips with their latents, and the draws that every objective makes on them."""
+"""Clips on their way from a data set to an objective."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ..conditions import Conditions
-from ..denoiser import Denoiser
-from ..diffusion.prediction import add_noise, target
-from ..model.patch_autoencoder import PatchAutoencoder
-from ..model.text_encoder import TextEncoder
-from .moving_crops import MovingCrops
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip of a data set.
+
+    Attributes:
+        pixels: `c t h w` in [-1, 1]; None if the latents are known already.
+        image: pixels of the given frame, `c h w` in [-1, 1]; `image_index` is its number in the clip.
+        fps: frames per second as sampled, None if unknown.
+        latents: `c t h w`, for example from a cache.
+    """
+
+    pixels: Tensor | None
+    image: Tensor
+    caption: str
+    image_index: int = 0
+    fps: float | None = None
+    latents: Tensor | None = None
+
+
+class ClipData(Protocol):
+    """A data set without end: clip number `item` depends on its configuration and the number only."""
+
+    def clip(self, item: int) -> Clip:
+        """The clip of this number, from 0 on; shuffling from pass to pass happens in here."""
+
+    def fingerprint(self) -> str:
+        """What tells this data from other data, in a result's metadata."""
+
+    def summary(self) -> str:
+        """What and how much it is, in a line for the plan."""
+
+
+class ClipEncoder(Protocol):
+    """The side of an autoencoder that training needs."""
+
+    def encode(self, pixels: Tensor, /) -> Tensor:
+        """Pixels `b c h w` in [-1, 1] to latents `b c h w`."""
+
+    def encode_clip(self, clip: Tensor, /) -> Tensor:
+        """Pixels `b c t h w` to latents `b c t h w`."""
+
+
+@dataclass(frozen=True)
+class RawClips:
+    """Clips of one batch as they come from the data set: pixels or latents `b c t h w`, and their numbers."""
+
+    pixels: Tensor | None
+    latents: Tensor | None
+    image: Tensor
+    image_index: Tensor
+    captions: list[str]
+    fps: Tensor | None
+    items: list[int]
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "RawClips":
+        """The same on a device."""
+
+        def moved(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
+
+        image, image_index = (tensor.to(device, non_blocking=non_blocking) for tensor in (self.image, self.image_index))
+        pixels, latents, fps = moved(self.pixels), moved(self.latents), moved(self.fps)
+        return RawClips(pixels, latents, image, image_index, self.captions, fps, self.items)
 
 
 @dataclass(frozen=True)
 class ClipBatch:
-    """Clips on the training device: pixels `b c t h w` in [-1, 1], latents `b c t h w`, one caption each."""
+    """Clips as an objective sees them, on the training device.
 
-    pixels: Tensor
+    Attributes:
+        image: pixels of the given frames, `b c h w` in [-1, 1]; `image_index` are their numbers, `b`.
+        latents: `b c t h w`.
+        captions: one for each clip.
+        fps: frames per second, `b`; None if one of the clips has none.
+        items: the clips' numbers in the data set, on which all random draws depend.
+    """
+
+    image: Tensor
+    image_index: Tensor
     latents: Tensor
     captions: list[str]
+    fps: Tensor | None
+    items: list[int]
+
+    @property
+    def image_latent(self) -> Tensor:
+        """Latents of the given frames as they are in the clips, `b c 1 h w`."""
+        clips = torch.arange(len(self.latents), device=self.latents.device)
+        return self.latents[clips, :, self.image_index][:, :, None]
 
 
 @dataclass(frozen=True)
-class ClipSource:
-    """Clips of a data set through a frozen autoencoder; batch number `step` depends on the step only."""
+class Items(torch.utils.data.Dataset[tuple[int, Clip]]):
+    """A data set as the loader of PyTorch wants it: the numbers come from a sampler."""
 
-    data: MovingCrops
-    autoencoder: PatchAutoencoder
+    data: ClipData
 
-    @torch.no_grad()
-    def batch(self, step: int, size: int) -> ClipBatch:
-        clips = [self.data.clip(step * size + i) for i in range(size)]
-        pixels = torch.stack([clip.pixels for clip in clips]).to(next(self.autoencoder.parameters()).device)
-        return ClipBatch(pixels, self.autoencoder.encode_clip(pixels).float(), [clip.caption for clip in clips])
+    def __getitem__(self, item: int) -> tuple[int, Clip]:
+        return item, self.data.clip(item)
 
 
-@dataclass(frozen=True)
-class TimestepConfig:
-    """A share of the time steps is drawn from the noisiest part, where the motion is decided."""
-
-    noisy_share: float = 0.5
-    noisy_from: float = 0.6  # of the schedule
-
-    def draw(self, count: int, timesteps: int, generator: torch.Generator) -> Tensor:
-        """Time steps in [0, timesteps), `b`."""
-        low = torch.where(torch.rand(count, generator=generator) < self.noisy_share, self.noisy_from, 0.0)
-        position = low + (1 - low) * torch.rand(count, generator=generator)
-        return (position * timesteps).long().clamp(max=timesteps - 1)
-
-
-def drop(count: int, share: float, generator: torch.Generator) -> Tensor:
-    """Which of the clips lose a condition, boolean `b`."""
-    return torch.rand(count, generator=generator) < share
-
-
-def noise_clips(
-    denoiser: Denoiser, latents: Tensor, timesteps: Tensor, conditions: Conditions, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
-    """Noise clips `b c t h w` from where the network's latents begin, to the timesteps `b`.
-
-    Returns:
-        What the network sees and what it should answer, `b c t h w` each.
-    """
-    clean = latents - denoiser.origin(conditions)
-    alpha_bar = denoiser.schedule.alpha_bar[timesteps].to(latents)
-    noise = torch.randn(latents.shape, generator=generator).to(latents)
-    return add_noise(clean, noise, alpha_bar), target(denoiser.prediction, clean, noise, alpha_bar)
+def collate(numbered: Sequence[tuple[int, Clip]]) -> RawClips:
+    """Put clips of one size into a batch; raises ValueError for a mixture of pixels and latents."""
+    clips = [clip for _, clip in numbered]
+    cached = [clip.latents is not None for clip in clips]
+    if any(cached) and not all(cached):
+        raise ValueError("some clips of a batch come as pixels and some as latents: fill the cache before training")
+    fps = [clip.fps for clip in clips if clip.fps is not None]
+    return RawClips(
+        pixels=None if all(cached) else torch.stack([clip.pixels for clip in clips if clip.pixels is not None]),
+        latents=torch.stack([clip.latents for clip in clips if clip.latents is not None]) if all(cached) else None,
+        image=torch.stack([clip.image for clip in clips]),
+        image_index=torch.tensor([clip.image_index for clip in clips]),
+        captions=[clip.caption for clip in clips],
+        fps=torch.tensor(fps) if len(fps) == len(clips) else None,
+        items=[item for item, _ in numbered],
+    )
 
 
-def encode_texts(
-    text_encoder: TextEncoder, captions: list[str], dropped: Tensor, image_latent: Tensor | None
-) -> Conditions:
-    """Conditions of captions, the dropped ones empty, beside the given images' latents `b c 1 h w`."""
-    texts = ["" if gone else caption for caption, gone in zip(captions, dropped.tolist(), strict=True)]
-    text, pooled = text_encoder.encode(texts)
-    return Conditions(text=text, pooled_text=pooled, image_latent=image_latent)
+@torch.no_grad()
+def encode_clips(raw: RawClips, autoencoder: ClipEncoder) -> ClipBatch:
+    """Bring clips to latents with a frozen autoencoder, unless they are latents already."""
+    if raw.latents is not None:
+        latents = raw.latents
+    else:
+        assert raw.pixels is not None  # collate has the one or the other
+        latents = autoencoder.encode_clip(raw.pixels)
+    return ClipBatch(raw.image, raw.image_index, latents.float(), raw.captions, raw.fps, raw.items)

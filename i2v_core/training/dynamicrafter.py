@@ -1,13 +1,12 @@
 """Training of DynamiCrafter (arXiv:2310.12190, section 3.3): first what brings the image in, then the base along."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from ..build import build_image_adapter
 from ..denoiser import Denoiser
@@ -20,22 +19,22 @@ from ..model.image_injection import (
     initialize_image_adapter,
 )
 from ..model.video_unet import VideoUNet
-from ..weights import Checkpoint, read_adapter
-from .adapter import Method, Objective, is_temporal
-from .clips import ClipBatch, TimestepConfig, encode_texts, noise_clips
+from ..weights import read_adapter
+from .adapter import Method, is_temporal
+from .clips import ClipBatch
+from .draws import Draws
 from .image_encoder import trained_image_encoder
+from .lesson import ClipLosses, Lesson
 from .moving_crops import MovingCrops, MovingCropsConfig
 
 
 @dataclass(frozen=True)
 class DynamiCrafterOptions:
-    """What a recipe may choose.
+    """What a configuration may choose.
 
     Attributes:
         stage: 1 trains the adapter alone, 2 the base along with it.
         trained: which weights of the base stage 2 trains: `all` as in the paper, or the layers over time alone.
-        drop: share of the clips that lose their text, as many their image, and as many both.
-        condition_frame: which frame of the clip is the given image; the paper draws one.
         begin_with: path of an adapter, of stage 1, to go on from.
         encoder_file: where the weights of the adapter's image encoder are, or will be: without that file they are
             trained first, in `encoder_steps`. None leaves the encoder as it is.
@@ -44,18 +43,10 @@ class DynamiCrafterOptions:
 
     stage: Literal[1, 2] = 1
     trained: Literal["all", "temporal"] = "all"
-    drop: float = 0.05
-    condition_frame: Literal["first", "random"] = "random"
     begin_with: str | None = None
     encoder_file: str | None = None
     encoder_steps: int = 150
     train_encoder: bool = False
-    timesteps: TimestepConfig = field(default_factory=TimestepConfig)
-
-    def draw(self, clips: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Which clips lose their text and which their image, boolean `b` each, from one draw for each clip."""
-        fate = torch.rand(clips, generator=generator)
-        return fate < 2 * self.drop, (self.drop <= fate) & (fate < 3 * self.drop)
 
 
 def build(unet: VideoUNet, config: ImageAdapterConfig) -> ImageAdapter:
@@ -81,52 +72,43 @@ def build(unet: VideoUNet, config: ImageAdapterConfig) -> ImageAdapter:
     return adapter
 
 
-def objective(checkpoint: Checkpoint, adapter: ImageAdapter, options: DynamiCrafterOptions) -> Objective:
-    """Denoise clips given caption and image, of which some are lost before the encoders; the latent stays.
+def loss(lesson: Lesson, batch: ClipBatch, draws: Draws) -> ClipLosses:
+    """Denoise clips given caption and image; a lost image is mid-grey for the image encoder, its latent stays.
 
-    Raises ValueError if the adapter has no image encoder, or the files to begin with belong to others.
+    Which frame of a clip is the given image, the paper's random one or the first, is the data's to say.
     """
-    assert checkpoint.text_encoder is not None  # adapter_task has checked it
-    text_encoder, preset = checkpoint.text_encoder, checkpoint.preset
-    begin(adapter, options)
-    denoiser = replace(Denoiser.of(checkpoint.unet, preset), image_projection=adapter)
-
-    def loss(batch: ClipBatch, generator: torch.Generator) -> Tensor:
-        latents, count = batch.latents, len(batch.captions)
-        timesteps = options.timesteps.draw(count, preset.schedule.timesteps, generator)
-        no_text, no_image = options.draw(count, generator)
-        frame = torch.zeros(count, dtype=torch.long)
-        if options.condition_frame == "random":
-            frame = torch.randint(latents.shape[2], (count,), generator=generator)
-        image, latent = (take_frames(clips, frame.to(clips.device)) for clips in (batch.pixels, latents))
-        seen = torch.where(no_image.to(image.device)[:, None, None, None], torch.full_like(image, GREY), image)
-        conditions = encode_texts(text_encoder, batch.captions, no_text, latent[:, :, None])
-        z, wanted = noise_clips(denoiser, latents, timesteps, conditions, generator)
-        conditions = replace(conditions, image_tokens=adapter.tokens(seen))
-        return F.mse_loss(denoiser.predict(z, timesteps.to(latents.device), conditions).float(), wanted)
-
-    return loss
+    adapter = lesson.denoiser.image_projection
+    assert adapter is not None
+    timesteps, lost = lesson.timesteps(draws), lesson.lost(draws)
+    grey = torch.full_like(batch.image, GREY)
+    seen = torch.where(lost.image.to(batch.image.device)[:, None, None, None], grey, batch.image)
+    conditions = lesson.conditions(batch, lost)
+    z, wanted = lesson.noised(batch.latents, timesteps, conditions, draws)
+    output = lesson.predict(z, timesteps, replace(conditions, image_tokens=adapter.tokens(seen)))
+    return lesson.losses(output, wanted, timesteps, lost)
 
 
-def begin(adapter: ImageAdapter, options: DynamiCrafterOptions) -> None:
-    """Give a new adapter the weights that the options name; raises ValueError if they are another's."""
-    if adapter.encoder is None:
-        raise ValueError("training needs an adapter with an image encoder: name one in the adapter's configuration")
+def begin(denoiser: Denoiser, options: DynamiCrafterOptions) -> Denoiser:
+    """Give a new adapter the weights that the options name.
+
+    Raises ValueError for an adapter without an image encoder, and for files of another adapter or encoder.
+    """
+    adapter = denoiser.image_projection
+    if adapter is None or adapter.encoder is None:
+        raise ValueError("training needs an image encoder: describe one in method.adapter.encoder")
     if options.encoder_file is not None:
-        data = MovingCrops(MovingCropsConfig(frames=1, size=adapter.encoder.config.size))
-        picture = partial(_picture, data)
+        pictures = MovingCrops(MovingCropsConfig(frames=1, size=adapter.encoder.config.size))
+        picture = partial(_picture, pictures)
         trained_image_encoder(adapter.encoder, Path(options.encoder_file), picture, options.encoder_steps)
     if options.begin_with is not None:
         contents = read_adapter(options.begin_with)
         if contents.config != adapter.config:
-            raise ValueError(f"'{options.begin_with}' holds an adapter of another configuration than the recipe's")
+            raise ValueError(
+                f"'{options.begin_with}' is of another configuration than method.adapter: {contents.config}"
+            )
         adapter.load_state_dict(contents.tensors)
     adapter.encoder.requires_grad_(options.train_encoder)
-
-
-def take_frames(clips: Tensor, frame: Tensor) -> Tensor:
-    """Frame number `frame`, `b`, of each clip `b c t h w`; `b c h w`."""
-    return clips[torch.arange(len(clips), device=clips.device), :, frame]
+    return denoiser
 
 
 def trained_along(name: str, options: DynamiCrafterOptions) -> bool:
@@ -139,5 +121,13 @@ def _picture(data: MovingCrops, index: int) -> Tensor:
 
 
 DYNAMICRAFTER = Method(
-    DynamiCrafterOptions, build, objective, trained_along, learning_rates={"adapter": 1e-4, "unet": 5e-5}
+    kind="image_projection",
+    options=DynamiCrafterOptions,
+    build=build,
+    loss=loss,
+    trained_along=trained_along,
+    prepare=begin,
+    learning_rates={"adapter": 1e-4, "unet": 5e-5},
+    text_drop=0.05,  # the paper's fates exclude each other: conditioning.drop_mode = "exclusive", both_drop = 0.05
+    image_drop=0.05,
 )

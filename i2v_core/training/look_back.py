@@ -1,36 +1,29 @@
 """Training of look-back: "Implicit Semi-auto-regressive Image-to-Video Diffusion", Algorithm 2 and equation 2."""
 
-from dataclasses import dataclass, field, replace
-
-import torch
-from torch import Tensor
-from torch.nn import functional as F
+from dataclasses import dataclass, replace
 
 from ..build import build_look_back
 from ..denoiser import Denoiser
 from ..diffusion.initialization import Initialization, first_input, frames_in_loss
 from ..model.look_back import LookBack, LookBackConfig, find_sites, initialize_look_back
 from ..model.video_unet import VideoUNet
-from ..weights import Checkpoint
-from .adapter import Method, Objective
-from .clips import ClipBatch, TimestepConfig, drop, encode_texts, noise_clips
+from .adapter import Method
+from .clips import ClipBatch
+from .draws import Draws
+from .lesson import ClipLosses, Lesson
 
 
 @dataclass(frozen=True)
 class LookBackOptions:
-    """What a recipe may choose.
+    """What a configuration may choose.
 
     Attributes:
         initialization: what the network sees of the first frame.
         trained_along: beginnings of the names of the base's weights that are trained too.
-        text_drop: share of the clips that lose their text.
-        timesteps: how noisy the clips are.
     """
 
     initialization: Initialization = "hybrid"
     trained_along: tuple[str, ...] = ()
-    text_drop: float = 0.1
-    timesteps: TimestepConfig = field(default_factory=TimestepConfig)
 
 
 def build(unet: VideoUNet, config: LookBackConfig) -> LookBack:
@@ -44,27 +37,21 @@ def build(unet: VideoUNet, config: LookBackConfig) -> LookBack:
     return look_back
 
 
-def objective(checkpoint: Checkpoint, look_back: LookBack, options: LookBackOptions) -> Objective:
+def prepare(denoiser: Denoiser, options: LookBackOptions) -> Denoiser:
+    """Begin clips as the options say."""
+    return replace(denoiser, initialization=options.initialization)
+
+
+def loss(lesson: Lesson, batch: ClipBatch, draws: Draws) -> ClipLosses:
     """Denoise clips given their first frame and caption; the first frame itself does not count under `hybrid`."""
-    text_encoder = checkpoint.text_encoder
-    assert text_encoder is not None  # adapter_task has checked it
-    denoiser = replace(
-        Denoiser.of(checkpoint.unet, checkpoint.preset), look_back=look_back, initialization=options.initialization
-    )
-
-    def loss(batch: ClipBatch, generator: torch.Generator) -> Tensor:
-        latents = batch.latents
-        timesteps = options.timesteps.draw(len(latents), denoiser.schedule.config.timesteps, generator)
-        dropped = drop(len(latents), options.text_drop, generator)
-        conditions = encode_texts(text_encoder, batch.captions, dropped, latents[:, :, :1])
-        z, wanted = noise_clips(denoiser, latents, timesteps, conditions, generator)
-        z = first_input(options.initialization, z, denoiser.given(conditions) - denoiser.origin(conditions))
-        output = denoiser.predict(z, timesteps.to(latents.device), conditions)
-        return F.mse_loss(
-            frames_in_loss(options.initialization, output.float()), frames_in_loss(options.initialization, wanted)
-        )
-
-    return loss
+    denoiser, initialization = lesson.denoiser, lesson.denoiser.initialization
+    timesteps, lost = lesson.timesteps(draws), lesson.lost(draws)
+    conditions = lesson.conditions(batch, lost)
+    z, wanted = lesson.noised(batch.latents, timesteps, conditions, draws)
+    z = first_input(initialization, z, denoiser.given(conditions) - denoiser.origin(conditions))
+    output = lesson.predict(z, timesteps, conditions)
+    output, wanted = (frames_in_loss(initialization, frames) for frames in (output, wanted))
+    return lesson.losses(output, wanted, timesteps, lost)
 
 
 def trained_along(name: str, options: LookBackOptions) -> bool:
@@ -72,4 +59,4 @@ def trained_along(name: str, options: LookBackOptions) -> bool:
     return name.startswith(options.trained_along)
 
 
-LOOK_BACK = Method(LookBackOptions, build, objective, trained_along)
+LOOK_BACK = Method("look_back", LookBackOptions, build, loss, trained_along, prepare)

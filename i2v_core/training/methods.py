@@ -1,85 +1,144 @@
-"""The methods that train an adapter, and the training of one from one configuration file."""
+"""The methods by name, and the training of one from one configuration."""
 
 import hashlib
 import json
-import logging
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 from ..files import StrPath
-from ..model.patch_autoencoder import PatchAutoencoder
 from ..weights import Checkpoint, load_checkpoint
-from ..weights.adapters import ADAPTERS
-from ..weights.configs import decode_config
-from .adapter import AdapterRecipe, AdapterTask, Method
-from .clips import ClipSource
+from ..weights.adapters import ADAPTERS, AdapterContents, write_adapter
+from ..weights.contents import below
+from ..weights.files import weights_file
+from .adapter import Method, lesson
+from .config import TrainingConfig, ValidationConfig
+from .config_file import decode_options
+from .datasets import open_data
 from .dynamicrafter import DYNAMICRAFTER
+from .engine import OnPlan, OnStep, Task, plan, train
 from .image_retention import IMAGE_RETENTION
+from .lesson import Objective
 from .look_back import LOOK_BACK
-from .loop import Trainer
-from .moving_crops import MovingCrops
-from .recipe import data_fingerprint
+from .plan import Plan
+from .preview import make_preview
 from .temporal_noise_fusion import TEMPORAL_NOISE_FUSION
+from .video_base import plan_video_base, run_video_base
 
-logger = logging.getLogger("i2v_core.training")
-
+VIDEO_BASE = "video_base"  # a complete model; all others train an adapter beside one
 METHODS: dict[str, Method] = {
+    "look_back": LOOK_BACK,
+    "trip": TEMPORAL_NOISE_FUSION,
     "temporal_noise_fusion": TEMPORAL_NOISE_FUSION,
     "image_retention": IMAGE_RETENTION,
-    "look_back": LOOK_BACK,
+    "dynamicrafter": DYNAMICRAFTER,
     "image_projection": DYNAMICRAFTER,
 }
 
 
-def run_adapter_recipe(recipe: AdapterRecipe, on_step: Callable[[int, float], None] | None = None) -> Path:
-    """Train an adapter, going on where an earlier run was interrupted; return its file.
+def run(config: TrainingConfig, on_step: OnStep | None = None, on_plan: OnPlan | None = None) -> Path:
+    """Train what a configuration describes, going on where an earlier run was interrupted; return the file for users.
 
-    Raises ValueError for a method or a base that cannot be trained here.
+    Arguments and what is raised as of `engine.train`; ValueError also for a base that cannot be trained on.
     """
-    if recipe.method not in METHODS:
-        raise ValueError(f"there is no training of '{recipe.method}'; choose one of {', '.join(METHODS)}")
-    task = adapter_task(recipe, load_checkpoint(recipe.base, device=recipe.train.device))
-    rates = recipe.train.learning_rates or dict(METHODS[recipe.method].learning_rates)
-    trainer = Trainer(task, replace(recipe.train, learning_rates=rates))
-    if trainer.resume():
-        logger.info("going on from step %d", trainer.step)
-    return trainer.run(on_step)
+    if config.method.name == VIDEO_BASE:
+        return run_video_base(config, on_step, on_plan)
+    return train(adapter_task(config), config, on_step, on_plan)
 
 
-def adapter_task(recipe: AdapterRecipe, checkpoint: Checkpoint) -> AdapterTask:
-    """The recipe's adapter and objective on its base.
+def plan_run(config: TrainingConfig) -> Plan:
+    """What `run` would do, measured over a few steps; nothing is written."""
+    return plan_video_base(config) if config.method.name == VIDEO_BASE else plan(adapter_task(config), config)
 
-    Raises ValueError if the checkpoint lacks an autoencoder or text encoder of ours.
+
+def adapter_task(config: TrainingConfig, checkpoint: Checkpoint | None = None, method: Method | None = None) -> Task:
+    """The configuration's adapter and objective on its base.
+
+    Args:
+        checkpoint: the base, where it is loaded already.
+        method: in place of the one that the configuration names.
+
+    Raises ValueError for an unknown method, wrong options, or a base without autoencoder or text encoder.
     """
-    method = METHODS[recipe.method]
-    if not isinstance(checkpoint.autoencoder, PatchAutoencoder) or checkpoint.text_encoder is None:
-        raise ValueError("training needs a base with an autoencoder and a text encoder of this project, as the demo's")
-    options = decode_config(method.options, recipe.options)
+    method = method or find_method(config.method.name)
+    options = decode_options(method.options, config.method.options, "method.options")
+    adapter_config = decode_options(ADAPTERS[method.kind].configs[0], config.method.adapter, "method.adapter")
+    path = config.model.pretrained_model_name_or_path
+    if path is None:
+        raise ValueError(
+            f"{config.method.name} trains an adapter: name its base in model.pretrained_model_name_or_path"
+        )
+    checkpoint = checkpoint or load_checkpoint(path)
+    if checkpoint.autoencoder is None or checkpoint.text_encoder is None:
+        raise ValueError(f"training needs a base with an autoencoder and a text encoder; '{path}' lacks one")
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.train.seed)
-        adapter = method.build(checkpoint.unet, decode_config(ADAPTERS[recipe.method].configs[0], recipe.adapter))
-    checkpoint.autoencoder.requires_grad_(False)
-    checkpoint.text_encoder.requires_grad_(False)
-    for name, parameter in checkpoint.unet.named_parameters():
-        parameter.requires_grad_(method.trained_along(name, options))
-    described = {
-        "i2v.base_sha256": hashlib.sha256(Path(recipe.base).read_bytes()).hexdigest(),
-        "i2v.dataset_fingerprint": data_fingerprint(recipe.data),
-        "i2v.train_options": json.dumps(dict(recipe.options)),
-    }
-    return AdapterTask(
-        kind=recipe.method,
-        unet=checkpoint.unet,
-        adapter=adapter,
-        clips=ClipSource(MovingCrops(recipe.data), checkpoint.autoencoder),
-        objective=method.objective(checkpoint, adapter, options),
-        metadata=described,
+        torch.manual_seed(config.train.seed)
+        adapter = method.build(checkpoint.unet, adapter_config)
+    companions = (checkpoint.autoencoder, checkpoint.text_encoder)
+    for companion in companions:
+        companion.requires_grad_(False)
+    choose_trained(checkpoint.unet, method, options)
+    taught, data = lesson(method, config, checkpoint, adapter, options), open_data(config.data)
+
+    def preview(validation: ValidationConfig) -> Tensor:
+        return make_preview(taught.checkpoint, taught.denoiser, data, validation)
+
+    return Task(
+        name=config.name,
+        objective=Objective(
+            {"adapter": adapter, "unet": checkpoint.unet}, partial(method.loss, taught), config.train.seed
+        ),
+        data=data,
+        autoencoder=checkpoint.autoencoder,
+        write=partial(_write, method.kind, adapter, _trained(checkpoint.unet)),
+        rates=method.learning_rates,
+        companions=companions,
+        preview=preview,
+        base=path,
+        metadata={"i2v.base_sha256": file_sha256(path), "i2v.train_options": json.dumps(dict(config.method.options))},
+        timesteps=checkpoint.preset.schedule.timesteps,
     )
 
 
-def read_adapter_recipe(path: StrPath) -> AdapterRecipe:
-    """Read a recipe from JSON; an unknown or missing entry is an error that names it."""
-    return decode_config(AdapterRecipe, json.loads(Path(path).read_text(encoding="utf-8")))
+def find_method(name: str) -> Method:
+    """The method of this name; raises ValueError if there is none."""
+    if name not in METHODS:
+        raise ValueError(f"there is no training of '{name}'; choose one of {', '.join([VIDEO_BASE, *METHODS])}")
+    return METHODS[name]
+
+
+def choose_trained(unet: nn.Module, method: Method, options: Any) -> None:
+    """Have those weights of the base require gradients that the method trains along, and no others."""
+    for name, parameter in unet.named_parameters():
+        parameter.requires_grad_(method.trained_along(name, options))
+
+
+def file_sha256(path: StrPath) -> str:
+    """SHA-256 of a weights file."""
+    digest = hashlib.sha256()
+    with weights_file(Path(path)).open("rb") as file:
+        while block := file.read(2**24):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _trained(unet: nn.Module) -> frozenset[str]:
+    return frozenset(name for name, parameter in unet.named_parameters() if parameter.requires_grad)
+
+
+def _write(
+    kind: str,
+    adapter: nn.Module,
+    trained: frozenset[str],
+    path: StrPath,
+    weights: Mapping[str, Tensor],
+    metadata: Mapping[str, str],
+) -> None:
+    """Write an adapter of these weights, with those of its base that were trained along."""
+    unet = {name: tensor for name, tensor in below(weights, "unet.").items() if name in trained}
+    contents = AdapterContents(kind, adapter.config, below(weights, "adapter."), unet, metadata)
+    write_adapter(path, contents, dtype=torch.float16)

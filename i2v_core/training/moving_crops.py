@@ -4,8 +4,10 @@ A clip is a window that moves over a photograph. What it shows is in its first f
 only, so both can be measured apart and without a learned judge.
 """
 
+import hashlib
+import json
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from .clips import Clip
 
 MOTIONS = ("left", "right", "up", "down", "in", "out", "still")
 
@@ -47,22 +51,27 @@ MAX_ROTATION = math.radians(12)
 
 @dataclass(frozen=True)
 class MovingCropsConfig:
-    """Size, length and source of the clips."""
+    """Size, length and source of the clips.
+
+    Attributes:
+        smallest_window: side in pixels of the photograph.
+        detail: side in pixels of the clip of what can still be told apart; more than 1 blurs.
+    """
 
     frames: int = 8
     size: int = 64
     seed: int = 0
     photographs: tuple[str, ...] = TRAIN_PHOTOGRAPHS
-    smallest_window: int = 72  # pixels of the photograph
+    smallest_window: int = 72
+    detail: int = 1
 
 
 @dataclass(frozen=True)
-class CaptionedClip:
-    """Pixels `c t h w` in [-1, 1], what the caption says, and the motion it names."""
+class CaptionedClip(Clip):
+    """A clip of known pixels whose first frame is given, and the motion that its caption names."""
 
     pixels: Tensor
-    caption: str
-    motion: str
+    motion: str = "still"
 
 
 def photograph_path(name: str) -> Path:
@@ -184,8 +193,29 @@ class MovingCrops:
         if torch.rand((), generator=generator).item() < 0.5 and motion not in ("left", "right"):
             pixels = pixels.flip(-1)
         pixels = _recolor(pixels, generator)
+        if config.detail > 1:
+            small = F.avg_pool2d(pixels, config.detail)
+            pixels = F.interpolate(small, scale_factor=config.detail, mode="bicubic", align_corners=False).clamp(0, 1)
         words = caption(motion, generator)
-        return CaptionedClip((2 * pixels - 1).transpose(0, 1), words, motion)
+        pixels = (2 * pixels - 1).transpose(0, 1)
+        return CaptionedClip(pixels, pixels[:, 0], words, motion=motion)
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the photographs' bytes and the configuration."""
+        settings = asdict(self.config)
+        if self.config.detail == 1:  # so that what was made before there was a choice keeps its fingerprint
+            del settings["detail"]
+        digest = hashlib.sha256(json.dumps(settings).encode())
+        for name in self.config.photographs:
+            digest.update(photograph_path(name).read_bytes())
+        return digest.hexdigest()
+
+    def summary(self) -> str:
+        config = self.config
+        return (
+            f"camera moves over {len(config.photographs)} photographs, {config.frames} frames of "
+            f"{config.size}x{config.size} pixels, as many clips as are asked for"
+        )
 
 
 def _recolor(pixels: Tensor, generator: torch.Generator) -> Tensor:

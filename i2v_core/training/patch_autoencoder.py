@@ -1,37 +1,46 @@
 """Training of the patch autoencoder's cleaning network, on noisy latents; encoder and decoder stay as fitted."""
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from einops import reduce
 
 from ..model.patch_autoencoder import PatchAutoencoder
-from .loop import SaveModules
-from .moving_crops import MovingCrops
+from ..weights.files import write_tensors
+from .clips import ClipBatch, ClipData
+from .config import TrainingConfig
+from .draws import Draws
+from .engine import Task
+from .lesson import ClipLosses, Objective
+
+LARGEST_NOISE = 0.25
 
 
 @dataclass(frozen=True)
-class RefineTask:
-    """Restore single frames from latents with noise: what a sampler leaves behind must not show as grain."""
+class RefineOptions:
+    """How long and how fast the cleaning network is trained."""
 
-    modules: nn.ModuleDict  # {"refine": the autoencoder's cleaning network}
-    autoencoder: PatchAutoencoder
-    data: MovingCrops
-    write: SaveModules
-    largest_noise: float = 0.25
+    max_train_steps: int = 400
+    train_batch_size: int = 16
+    learning_rate: float = 1e-3
+    lr_warmup_steps: int = 50
+    ema_decay: float = 0.99
 
-    def loss(self, step: int, batch_size: int) -> Tensor:
-        device = next(self.modules.parameters()).device
-        clips = [self.data.clip(step * batch_size + i).pixels[:, 0] for i in range(batch_size)]
-        pixels = torch.stack(clips).to(device)
-        generator = torch.Generator().manual_seed(step)
-        latents = self.autoencoder.encode(pixels)
-        level = self.largest_noise * torch.rand(batch_size, 1, 1, 1, generator=generator)
-        noise = level * torch.randn(latents.shape, generator=generator)
-        restored = self.autoencoder.decode(latents + noise.to(latents))
-        return F.mse_loss(restored.float(), pixels) + 0.2 * F.l1_loss(restored.float(), pixels)
 
-    def save(self, modules: nn.ModuleDict, path: Path, metadata: dict[str, str]) -> None:
-        self.write(modules, path, metadata)
+def refine_task(autoencoder: PatchAutoencoder, data: ClipData, config: TrainingConfig) -> Task:
+    """Restore given frames from latents with noise: what a sampler leaves behind must not show as grain."""
+
+    def loss(batch: ClipBatch, draws: Draws) -> ClipLosses:
+        latents = autoencoder.encode(batch.image)
+        level = LARGEST_NOISE * draws.uniform()[:, None, None, None]
+        noise = (level * draws.normal(latents.shape[1:])).to(latents)
+        restored = autoencoder.decode(latents + noise).float()
+        plain = reduce((restored - batch.image) ** 2, "b ... -> b", "mean")
+        weighted = plain + 0.2 * reduce((restored - batch.image).abs(), "b ... -> b", "mean")
+        none = torch.zeros(len(plain))
+        return ClipLosses(weighted, plain.detach(), none, none, none)
+
+    autoencoder.requires_grad_(False)
+    autoencoder.refine.requires_grad_(True)
+    objective = Objective({"refine": autoencoder.refine}, loss, config.train.seed)
+    return Task("autoencoder", objective, data, autoencoder, write_tensors, companions=(autoencoder,))

@@ -1,121 +1,66 @@
-"""Recipes: a complete small image-to-video model from one configuration file, trained from nothing."""
+"""The networks of a complete small image-to-video model: new ones, or begun with those of a checkpoint."""
 
-import hashlib
-import json
-import logging
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
-from torch import nn
+from safetensors.torch import load_file
 
 from ..build import build_text_encoder, build_unet
-from ..files import StrPath, atomic_path
 from ..model.attention import TemporalTransformer
 from ..model.blocks import Block
 from ..model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig, fit_patches
 from ..model.text_encoder import TextEncoder, TextEncoderConfig, initialize_text_encoder
-from ..model.video_unet import VideoUNet, VideoUNetConfig, initialize_video_unet
+from ..model.video_unet import VideoUNet, initialize_video_unet
 from ..presets import PRESETS, Preset
-from ..weights import Checkpoint, load_checkpoint, save_checkpoint
-from ..weights.configs import decode_config
-from .clips import ClipSource
-from .loop import TrainConfig, Trainer
-from .moving_crops import MovingCrops, MovingCropsConfig, photograph_path
-from .patch_autoencoder import RefineTask
-from .text_encoder import pretrain_text_encoder
-from .video_base import VideoTask
+from ..weights import Checkpoint
+from ..weights.files import write_tensors
+from .clips import ClipData
+from .config import TrainingConfig
+from .moving_crops import MovingCrops
 
-logger = logging.getLogger("i2v_core.training")
-
-OnStep = Callable[[str, int, int, float], None]
 FIT_PICTURES = 3000
 FIT_OFFSET = 10_000_000  # pictures for the fit, clips for training and clips for tests have different numbers
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """Data, networks and the two trainings: first the autoencoder's cleaning network, then the video model.
-
-    `base` is the path of a checkpoint of ours to begin with: its autoencoder stays as it is, and its text encoder and
-    what the U-Nets have in common are trained on. Without one everything is trained from nothing.
-    """
-
-    train: TrainConfig
-    refine: TrainConfig
-    unet: VideoUNetConfig
-    data: MovingCropsConfig = field(default_factory=MovingCropsConfig)
-    autoencoder: PatchAutoencoderConfig = field(default_factory=PatchAutoencoderConfig)
-    text_encoder: TextEncoderConfig = field(default_factory=TextEncoderConfig)
-    preset: Preset = field(default_factory=lambda: PRESETS["demo"])
-    base: str | None = None
+def new_networks(config: TrainingConfig) -> tuple[TextEncoder, VideoUNet]:
+    """Text encoder and U-Net with the run's seed; raises ValueError if the configuration describes no U-Net."""
+    if config.model.unet is None:
+        raise ValueError("video_base makes a network of its own: describe it in [model.unet]")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        unet = build_unet(config.model.unet)
+        text_encoder = build_text_encoder(config.model.text_encoder or TextEncoderConfig())
+        initialize_video_unet(unet)
+        initialize_text_encoder(text_encoder)
+    return text_encoder, unet
 
 
-def read_recipe(path: StrPath) -> Recipe:
-    """Read a recipe from JSON; an unknown or missing entry is an error that names it."""
-    return decode_config(Recipe, json.loads(Path(path).read_text(encoding="utf-8")))
+def new_preset(config: TrainingConfig) -> Preset:
+    """What the new model is trained for, with the prediction that the run chooses."""
+    preset = config.model.preset or PRESETS["demo"]
+    return replace(preset, prediction=config.diffusion.prediction or preset.prediction)
 
 
-def data_fingerprint(config: MovingCropsConfig) -> str:
-    """SHA-256 of the photographs' bytes and the configuration of the clips."""
-    digest = hashlib.sha256(json.dumps(asdict(config)).encode())
-    for name in config.photographs:
-        digest.update(photograph_path(name).read_bytes())
-    return digest.hexdigest()
+def new_autoencoder(config: TrainingConfig) -> PatchAutoencoder:
+    """An autoencoder with the run's seed, not yet fitted."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.train.seed)
+        return PatchAutoencoder(config.model.autoencoder or PatchAutoencoderConfig())
 
 
-def run_recipe(recipe: Recipe, on_step: OnStep | None = None) -> Path:
-    """Train all parts, going on where an earlier run was interrupted; return the checkpoint."""
-    data = MovingCrops(recipe.data)
-    folder = Path(recipe.train.output_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    base = None if recipe.base is None else load_checkpoint(recipe.base)
-    autoencoder = trained_autoencoder(recipe, data, folder, base, on_step).to(recipe.train.device)
-    text_encoder, unet = new_networks(recipe)
-    fingerprint = {"i2v.dataset_fingerprint": data_fingerprint(recipe.data)}
-
-    def write(modules: nn.ModuleDict, path: Path, metadata: dict[str, str]) -> None:
-        checkpoint = Checkpoint(
-            unet=modules["unet"],  # type: ignore[arg-type]
-            image_projection=None,
-            autoencoder=autoencoder,
-            text_encoder=modules["text_encoder"],  # type: ignore[arg-type]
-            preset=recipe.preset,
-            dialect="i2v",
-            metadata={},
-        )
-        save_checkpoint(path, checkpoint, metadata=metadata | fingerprint, dtype=torch.float16)
-
-    task = VideoTask(unet, text_encoder, ClipSource(data, autoencoder), recipe.preset, write)
-    trainer = Trainer(task, recipe.train)
-    if trainer.resume():
-        logger.info("going on from step %d", trainer.step)
-    elif base is not None:
-        begin_with(base, text_encoder, unet)
-        trainer.restart_average()
-    else:
-        share = pretrain_text_encoder(text_encoder, seed=recipe.train.seed)
-        logger.info("the text encoder names the motion of %.0f %% of the captions", 100 * share)
-        trainer.restart_average()
-    return trainer.run(_report(on_step, "video", recipe.train))
-
-
-def trained_autoencoder(
-    recipe: Recipe, data: MovingCrops, folder: Path, base: Checkpoint | None, on_step: OnStep | None
-) -> PatchAutoencoder:
-    """The base's autoencoder, or one fitted and refined here; frozen."""
-    if base is not None:
-        if not isinstance(base.autoencoder, PatchAutoencoder) or base.text_encoder is None:
-            raise ValueError("a base needs an autoencoder and a text encoder of this project, as the demo's")
-        return base.autoencoder.requires_grad_(False)
-    autoencoder = fitted_autoencoder(recipe, data, folder / "patches.safetensors").to(recipe.refine.device)
-    refine = RefineTask(nn.ModuleDict({"refine": autoencoder.refine}), autoencoder, data, save_modules)
-    refiner = Trainer(refine, recipe.refine)
-    refiner.resume()
-    autoencoder.refine.load_state_dict(_weights(refiner.run(_report(on_step, "autoencoder", recipe.refine)), "refine."))
-    return autoencoder.requires_grad_(False)
+def fitted_autoencoder(config: TrainingConfig, data: ClipData, path: Path) -> PatchAutoencoder:
+    """The autoencoder fitted to the data's pictures; kept in `path`, because a resumed run needs the same latents."""
+    autoencoder = new_autoencoder(config)
+    if path.exists():
+        autoencoder.load_state_dict(load_file(path))
+        return autoencoder
+    if isinstance(data, MovingCrops):  # the pictures alone, without the moves
+        data = MovingCrops(replace(data.config, frames=1))
+    fit_patches(autoencoder, torch.stack([data.clip(FIT_OFFSET + i).image for i in range(FIT_PICTURES)]))
+    write_tensors(path, autoencoder.state_dict(), {})
+    return autoencoder
 
 
 def begin_with(base: Checkpoint, text_encoder: TextEncoder, unet: VideoUNet) -> None:
@@ -127,7 +72,7 @@ def begin_with(base: Checkpoint, text_encoder: TextEncoder, unet: VideoUNet) -> 
     unet.load_state_dict({name: tensor for name, tensor in renamed.items() if name in own}, strict=False)
 
 
-def _without_temporal(unet: VideoUNet) -> dict[str, torch.Tensor]:
+def _without_temporal(unet: VideoUNet) -> Mapping[str, torch.Tensor]:
     """The weights as an image model names them, in whose blocks layers behind temporal ones move up."""
     weights = {name: tensor for name, tensor in unet.state_dict().items() if "_block" not in name}
     for path, block in unet.named_modules():
@@ -136,44 +81,3 @@ def _without_temporal(unet: VideoUNet) -> dict[str, torch.Tensor]:
             for index, layer in enumerate(layers):
                 weights |= {f"{path}.{index}.{name}": tensor for name, tensor in layer.state_dict().items()}
     return weights
-
-
-def new_networks(recipe: Recipe) -> tuple[TextEncoder, VideoUNet]:
-    """Text encoder and U-Net with the recipe's seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.train.seed)
-        unet, text_encoder = build_unet(recipe.unet), build_text_encoder(recipe.text_encoder)
-        initialize_video_unet(unet)
-        initialize_text_encoder(text_encoder)
-    return text_encoder, unet
-
-
-def fitted_autoencoder(recipe: Recipe, data: MovingCrops, path: Path) -> PatchAutoencoder:
-    """The autoencoder fitted to the data's pictures; kept in `path`, because a resumed run needs the same latents."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.train.seed)
-        autoencoder = PatchAutoencoder(recipe.autoencoder)
-    if path.exists():
-        autoencoder.load_state_dict(load_file(path))
-        return autoencoder
-    still = MovingCrops(replace(data.config, frames=1))
-    pictures = [still.clip(FIT_OFFSET + i).pixels[:, 0] for i in range(FIT_PICTURES)]
-    fit_patches(autoencoder, torch.stack(pictures))
-    save_modules(autoencoder, path, {})
-    return autoencoder
-
-
-def save_modules(modules: nn.Module, path: Path, metadata: dict[str, str]) -> None:
-    """Write the parameters as they are named, as safetensors."""
-    with atomic_path(path) as temporary:
-        save_file({name: tensor.contiguous() for name, tensor in modules.state_dict().items()}, temporary, metadata)
-
-
-def _weights(path: Path, prefix: str) -> dict[str, torch.Tensor]:
-    return {name.removeprefix(prefix): tensor for name, tensor in load_file(path).items()}
-
-
-def _report(on_step: OnStep | None, part: str, config: TrainConfig) -> Callable[[int, float], None] | None:
-    if on_step is None:
-        return None
-    return lambda step, loss: on_step(part, step, config.max_train_steps, loss)

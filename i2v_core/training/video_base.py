@@ -1,50 +1,149 @@
-"""Training of a small image-to-video base model: text and first frame in, clip out (metrics of the demo: README)."""
+"""Training of a complete small model: text and first frame in, clip out (metrics of the demo: its README)."""
 
-from dataclasses import dataclass, field
-from functools import cached_property
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+from safetensors.torch import load_file
+from torch import Tensor
 
 from ..denoiser import Denoiser
+from ..files import StrPath
+from ..model.patch_autoencoder import PatchAutoencoder
 from ..model.text_encoder import TextEncoder
 from ..model.video_unet import VideoUNet
-from ..presets import Preset
-from .clips import ClipSource, TimestepConfig, drop, encode_texts, noise_clips
-from .loop import SaveModules
+from ..weights import Checkpoint, CheckpointContents, load_checkpoint, save_checkpoint
+from ..weights.contents import below
+from .adapter import with_drops
+from .clips import ClipData
+from .config import EmaConfig, OptimConfig, TrainingConfig, ValidationConfig
+from .config_file import decode_options
+from .datasets import open_data
+from .engine import OnPlan, OnStep, Task, plan, train
+from .lesson import Lesson, Objective, denoise
+from .patch_autoencoder import RefineOptions, refine_task
+from .plan import Plan
+from .preview import make_preview
+from .recipe import begin_with, fitted_autoencoder, new_autoencoder, new_networks, new_preset
+from .state import find_checkpoint
+from .text_encoder import pretrain_text_encoder
+
+logger = logging.getLogger("i2v_core.training")
+
+TEXT_DROP = 0.1
 
 
 @dataclass(frozen=True)
-class VideoTask:
-    """Denoise clips given their caption, and their first frame if the network has channels for it.
+class VideoBaseOptions:
+    """What comes before the video model: the autoencoder's cleaning network, where no checkpoint brings one."""
+
+    refine: RefineOptions = field(default_factory=RefineOptions)
+
+
+def run_video_base(config: TrainingConfig, on_step: OnStep | None = None, on_plan: OnPlan | None = None) -> Path:
+    """Train all parts of a model, going on where an earlier run was interrupted; return the checkpoint."""
+    data, base = open_data(config.data), _base(config)
+    options = decode_options(VideoBaseOptions, config.method.options, "method.options")
+    autoencoder = trained_autoencoder(config, options, data, on_step) if base is None else _frozen_autoencoder(base)
+    text_encoder, unet = new_networks(config)
+    if find_checkpoint(config.train.output_dir, config.train.resume_from_checkpoint) is None:
+        if base is not None:
+            begin_with(base, text_encoder, unet)
+        else:
+            share = pretrain_text_encoder(text_encoder, seed=config.train.seed)
+            logger.info("the text encoder names the motion of %.0f %% of the captions", 100 * share)
+    return train(video_task(config, data, autoencoder, text_encoder, unet), config, on_step, on_plan)
+
+
+def plan_video_base(config: TrainingConfig) -> Plan:
+    """What `run_video_base` would do in its main part, with an autoencoder that is not fitted yet."""
+    base, data = _base(config), open_data(config.data)
+    decode_options(VideoBaseOptions, config.method.options, "method.options")
+    autoencoder = new_autoencoder(config) if base is None else _frozen_autoencoder(base)
+    return plan(video_task(config, data, autoencoder, *new_networks(config)), config)
+
+
+def video_task(
+    config: TrainingConfig, data: ClipData, autoencoder: PatchAutoencoder, text_encoder: TextEncoder, unet: VideoUNet
+) -> Task:
+    """Denoise clips given their caption, and their first frame if the network has a place for it.
 
     The text is dropped for one clip in ten, the given image never, as in DynamiCrafter.
     """
+    preset = new_preset(config)
+    checkpoint = Checkpoint(unet, None, autoencoder, text_encoder, preset, "i2v", {})
+    denoiser = Denoiser.of(unet, preset)
+    conditioning = with_drops(config.conditioning, TEXT_DROP, None)
+    lesson = Lesson(denoiser, checkpoint, None, config.diffusion, conditioning)
 
-    unet: VideoUNet
-    text_encoder: TextEncoder
-    clips: ClipSource
-    preset: Preset
-    write: SaveModules
-    text_drop: float = 0.1
-    timesteps: TimestepConfig = field(default_factory=TimestepConfig)
+    def preview(validation: ValidationConfig) -> Tensor:
+        return make_preview(checkpoint, denoiser, data, validation)
 
-    @cached_property
-    def modules(self) -> nn.ModuleDict:
-        """What is trained."""
-        return nn.ModuleDict({"unet": self.unet, "text_encoder": self.text_encoder})
+    return Task(
+        name=config.name,
+        objective=Objective({"unet": unet, "text_encoder": text_encoder}, partial(denoise, lesson), config.train.seed),
+        data=data,
+        autoencoder=autoencoder,
+        write=partial(_write, checkpoint),
+        companions=(autoencoder,),
+        preview=preview,
+        base=config.model.pretrained_model_name_or_path or "nothing",
+        timesteps=preset.schedule.timesteps,
+    )
 
-    def loss(self, step: int, batch_size: int) -> Tensor:
-        batch, generator = self.clips.batch(step, batch_size), torch.Generator().manual_seed(step)
-        denoiser, latents = Denoiser.of(self.unet, self.preset), batch.latents
-        timesteps = self.timesteps.draw(batch_size, self.preset.schedule.timesteps, generator)
-        dropped = drop(batch_size, self.text_drop, generator)
-        given = latents[:, :, :1] if self.unet.config.in_channels > self.unet.config.out_channels else None
-        conditions = encode_texts(self.text_encoder, batch.captions, dropped, given)
-        z, wanted = noise_clips(denoiser, latents, timesteps, conditions, generator)
-        return F.mse_loss(denoiser.predict(z, timesteps.to(latents.device), conditions).float(), wanted)
 
-    def save(self, modules: nn.ModuleDict, path: Path, metadata: dict[str, str]) -> None:
-        self.write(modules, path, metadata)
+def trained_autoencoder(
+    config: TrainingConfig, options: VideoBaseOptions, data: ClipData, on_step: OnStep | None
+) -> PatchAutoencoder:
+    """An autoencoder fitted to the data and refined, in the run's folder; frozen."""
+    folder, refine = Path(config.train.output_dir) / "autoencoder", options.refine
+    folder.mkdir(parents=True, exist_ok=True)
+    autoencoder = fitted_autoencoder(config, data, folder / "patches.safetensors")
+    settings = replace(
+        config,
+        train=replace(
+            config.train,
+            output_dir=str(folder),
+            max_train_steps=refine.max_train_steps,
+            train_batch_size=refine.train_batch_size,
+            resume_from_checkpoint="latest",
+            mixed_precision="no",
+            ema=EmaConfig(refine.ema_decay),
+        ),
+        optim=OptimConfig(learning_rate=refine.learning_rate, lr_warmup_steps=refine.lr_warmup_steps),
+        validation=ValidationConfig(),
+    )
+    result = train(refine_task(autoencoder, data, settings), settings, on_step)
+    autoencoder.refine.load_state_dict(below(load_file(result), "refine."))
+    return autoencoder.requires_grad_(False)
+
+
+def _base(config: TrainingConfig) -> Checkpoint | None:
+    path = config.model.pretrained_model_name_or_path
+    return None if path is None else load_checkpoint(path)
+
+
+def _frozen_autoencoder(base: Checkpoint) -> PatchAutoencoder:
+    if not isinstance(base.autoencoder, PatchAutoencoder) or base.text_encoder is None:
+        raise ValueError("a base needs an autoencoder and a text encoder of this project, as the demo's")
+    return base.autoencoder.requires_grad_(False)
+
+
+def _write(checkpoint: Checkpoint, path: StrPath, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a complete checkpoint of these weights."""
+    autoencoder, text_encoder, preset = checkpoint.autoencoder, checkpoint.text_encoder, checkpoint.preset
+    assert autoencoder is not None and text_encoder is not None
+    contents = CheckpointContents(
+        dialect="i2v",
+        preset=preset,
+        unet_config=checkpoint.unet.config,
+        unet=below(weights, "unet."),
+        autoencoder_config=autoencoder.config,
+        autoencoder=autoencoder.state_dict(),
+        text_encoder_config=text_encoder.config,
+        text_encoder=below(weights, "text_encoder."),
+    )
+    save_checkpoint(path, contents, metadata=metadata, dtype=torch.float16)

@@ -142,8 +142,15 @@ def save_adapter(
         metadata: further text for the header, such as `i2v.base_sha256` and `i2v.train_steps`.
         dtype: of the floating-point weights in the file; None keeps theirs.
     """
-    tensors = {ADAPTERS[kind].prefix + name: tensor for name, tensor in module.state_dict().items()}
-    tensors |= {UNET.prefix + name: tensor for name, tensor in (unet or {}).items()}
+    contents = AdapterContents(kind, cast(Any, module.config), module.state_dict(), dict(unet or {}), metadata or {})
+    write_adapter(path, contents, dtype=dtype)
+
+
+def write_adapter(path: StrPath, contents: AdapterContents, *, dtype: torch.dtype | None = None) -> None:
+    """Write the weights of an adapter as `save_adapter` does."""
+    kind = contents.kind
+    tensors = {ADAPTERS[kind].prefix + name: tensor for name, tensor in contents.tensors.items()}
+    tensors |= {UNET.prefix + name: tensor for name, tensor in contents.unet.items()}
     if dtype is not None:
         tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()}
     header = {
@@ -151,10 +158,10 @@ def save_adapter(
         "modelspec.architecture": f"lvdm-video-unet/{kind}",
         "modelspec.implementation": "i2v_core",
         "modelspec.title": kind.replace("_", " "),
-        **(metadata or {}),
+        **contents.metadata,
         "i2v.kind": kind,
         "i2v.format": FORMAT,
-        "i2v.config": json.dumps(asdict(cast(Any, module.config))),
+        "i2v.config": json.dumps(asdict(contents.config)),
     }
     write_tensors(path, tensors, header)
 

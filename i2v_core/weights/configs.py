@@ -50,6 +50,9 @@ def _decode(hint: Any, value: Any) -> Any:
         hint = options[0]
     if is_dataclass(hint) and isinstance(hint, type):
         return decode_config(hint, value)
+    if isinstance(value, Mapping) and get_origin(hint) in (Union, types.UnionType):
+        nested = [option for option in get_args(hint) if is_dataclass(option)]
+        return decode_any(tuple(nested), value) if nested else value  # type: ignore[arg-type]
     if get_origin(hint) is tuple and isinstance(value, list):
         return tuple(value)
     floats = float in (hint, *get_args(hint)) and int not in get_args(hint)  # `float` and `float | None`

@@ -12,7 +12,7 @@ from i2v_core.diffusion.guidance import ClassifierFreeGuidance
 from i2v_core.diffusion.schedule import Schedule
 from i2v_core.generate import GenerateConfig, SamplingConfig, animate, per_clip_noise, sample
 from i2v_core.training.moving_crops import MovingCrops
-from i2v_core.training.recipe import fitted_autoencoder, new_networks
+from i2v_core.training.recipe import fitted_autoencoder, new_networks, new_preset
 from tests.core.training.small import small_recipe
 
 
@@ -24,7 +24,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     for parameter in unet.out.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     autoencoder = fitted_autoencoder(recipe, MovingCrops(recipe.data), folder / "patches.safetensors")
-    return Checkpoint(unet.eval(), None, autoencoder, text_encoder, recipe.preset, "i2v", {})
+    return Checkpoint(unet.eval(), None, autoencoder, text_encoder, new_preset(recipe), "i2v", {})
 
 
 PICTURE = torch.linspace(0, 1, 40 * 48 * 3).reshape(40, 48, 3)

@@ -16,14 +16,13 @@ from tests.core.weights.small import seed
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    from i2v_core.build import build_autoencoder
-    from i2v_core.training.recipe import new_networks
+    from i2v_core.training.recipe import new_autoencoder, new_networks, new_preset
 
     recipe = small_recipe(tmp_path_factory.mktemp("recipe"))
     text_encoder, unet = new_networks(recipe)
     return Checkpoint(
-        unet=seed(unet), image_projection=None, autoencoder=build_autoencoder(recipe.autoencoder),
-        text_encoder=text_encoder, preset=recipe.preset, dialect="i2v", metadata={},
+        unet=seed(unet), image_projection=None, autoencoder=new_autoencoder(recipe),
+        text_encoder=text_encoder, preset=new_preset(recipe), dialect="i2v", metadata={},
     )  # fmt: skip
 
 

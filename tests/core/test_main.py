@@ -4,7 +4,6 @@ import json
 import re
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -38,15 +37,15 @@ def call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture(scope="module")
 def checkpoint(folder: Path) -> Path:
-    from i2v_core.training.recipe import read_recipe, run_recipe
+    from i2v_core.training.config_file import read_config, write_config
+    from i2v_core.training.methods import run
 
-    recipe = folder / "recipe.json"
-    recipe.write_text(json.dumps(asdict(small_recipe(folder))))
-    return run_recipe(read_recipe(recipe))
+    write_config(small_recipe(folder), folder / "recipe.toml")
+    return run(read_config(folder / "recipe.toml"))
 
 
 def test_train_prints_the_checkpoint(call: Call, checkpoint: Path, folder: Path) -> None:
-    code, out, _ = call("train", folder / "recipe.json")
+    code, out, _ = call("train", folder / "recipe.toml")
     assert code == 0
     assert Path(out.strip()) == checkpoint
 
@@ -122,7 +121,7 @@ def test_evaluate_reports_every_clip(call: Call, checkpoint: Path, folder: Path)
     assert "7/7 clips" in err
 
 
-@pytest.mark.parametrize("arguments", [("inspect", "absent.safetensors"), ("train", "absent.json")])
+@pytest.mark.parametrize("arguments", [("inspect", "absent.safetensors"), ("train", "absent.toml")])
 def test_a_failure_is_one_sentence_on_stderr(call: Call, arguments: tuple[str, ...]) -> None:
     code, out, err = call(*arguments)
     assert code == 1

@@ -12,7 +12,7 @@ from i2v_core.generate import GenerateConfig, animate
 from i2v_core.metrics.color_drift import color_drift
 from i2v_core.stories import Part, join_clips, read_story, tell_story
 from i2v_core.training.moving_crops import MovingCrops
-from i2v_core.training.recipe import fitted_autoencoder, new_networks
+from i2v_core.training.recipe import fitted_autoencoder, new_networks, new_preset
 from i2v_core.video import clip_to_frames
 from tests.core.training.small import small_recipe
 
@@ -29,7 +29,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
     for parameter in unet.out.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     autoencoder = fitted_autoencoder(recipe, MovingCrops(recipe.data), folder / "patches.safetensors")
-    return Checkpoint(unet.eval(), None, autoencoder, text_encoder, recipe.preset, "i2v", {})
+    return Checkpoint(unet.eval(), None, autoencoder, text_encoder, new_preset(recipe), "i2v", {})
 
 
 def test_a_story_of_one_part_is_an_animation(checkpoint: Checkpoint) -> None:

@@ -36,7 +36,7 @@ class Schedule:
         default_factory=lambda: TextEncoderConfig(vocab_size=4096, features=64, layers=2, heads=2, max_length=32)
     )
     base_learning_rate: float = 1.8e-3
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     seeds: tuple[int, ...] = (0,)
     device: str = "cpu"
     rows: tuple[str, ...] | None = None  # claims by their experiment; None: all
@@ -63,12 +63,12 @@ SCHEDULES: dict[str, Schedule] = {
     # About four hours on one core of 2025, in pieces of minutes.
     "cpu": Schedule(
         name="cpu",
-        data=MovingCropsConfig(frames=8, size=32),
+        data=MovingCropsConfig(frames=8, size=32, detail=4),
         unet=_unet(32, (1, 2), 32),
         autoencoder=PATCHES,
-        base_steps=4500,
-        image_base_steps=1000,
-        variant_steps=600,
+        base_steps=2500,
+        image_base_steps=800,
+        variant_steps=700,
         batch=16,
         clips=210,
         grid_clips=70,
@@ -77,7 +77,7 @@ SCHEDULES: dict[str, Schedule] = {
     # About half an hour on a card of the H200 class, four to six processes at a time.
     "gpu": Schedule(
         name="gpu",
-        data=MovingCropsConfig(frames=16, size=64),
+        data=MovingCropsConfig(frames=16, size=64, detail=4),
         unet=_unet(64, (1, 2, 2), 64),
         autoencoder=PATCHES,
         base_steps=10_000,

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from ...model.look_back import LookBack, LookBackConfig
 from ...model.video_unet import VideoUNet
 from ..adapter import Method
+from ..config import ConditioningConfig
 from ..dynamicrafter import DYNAMICRAFTER
 from ..image_retention import IMAGE_RETENTION
 from ..look_back import LOOK_BACK
@@ -22,14 +23,14 @@ class Variant:
     """One training.
 
     Attributes:
-        adapter, options: as in a training configuration of the method.
+        adapter, options, conditioning: as in a training configuration.
     """
 
     base: Base
-    kind: str
     method: Method
     adapter: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+    conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)
 
 
 def _without_convolution(unet: VideoUNet, config: LookBackConfig) -> LookBack:
@@ -53,41 +54,41 @@ NO_CHANNELS = {"channels": 16}
 SMALL_PROJECTION = {"features": 96, "depth": 2, "heads": 3, "head_dim": 32, "queries": 4, "frames": 8}
 SMALL_ENCODER = {"size": 32, "patch": 4, "features": 96, "layers": 3, "heads": 3}
 PROJECTION = {"projection": SMALL_PROJECTION, "encoder": SMALL_ENCODER}
-ALL_TRAINED = {"stage": 2, "condition_frame": "first"}
+ALL_TRAINED = {"stage": 2}
 
 
 def _projection(adapter: Mapping[str, Any], **options: Any) -> Variant:
-    return Variant("text_to_video", "image_projection", DYNAMICRAFTER, PROJECTION | adapter, ALL_TRAINED | options)
+    return Variant("text_to_video", DYNAMICRAFTER, PROJECTION | adapter, ALL_TRAINED | options)
 
 
 VARIANTS: dict[str, Variant] = {
-    "look_back": Variant("text_to_image", "look_back", LOOK_BACK, BLOCKS),
-    "look_back_noised": Variant("text_to_image", "look_back", LOOK_BACK, BLOCKS, {"initialization": "add_noise"}),
-    "look_back_only": Variant("text_to_image", "look_back", LOOK_BACK_ONLY, BLOCKS),
+    "look_back": Variant("text_to_image", LOOK_BACK, BLOCKS),
+    "look_back_noised": Variant("text_to_image", LOOK_BACK, BLOCKS, {"initialization": "add_noise"}),
+    "look_back_only": Variant("text_to_image", LOOK_BACK_ONLY, BLOCKS),
     # A recurrence of depth 1 sees the frame itself alone, so that frames meet in the 3D convolution only.
-    "convolution_only": Variant("text_to_image", "look_back", LOOK_BACK, BLOCKS | {"depth": 1}),
-    "attention": Variant("text_to_image", "look_back", ATTENTION, {"placement": "block"}),
-    "masked_attention": Variant("text_to_image", "look_back", MASKED_ATTENTION, {"placement": "block"}),
-    "trip": Variant("text_to_video", "temporal_noise_fusion", TEMPORAL_NOISE_FUSION, FUSION | NO_CHANNELS),
+    "convolution_only": Variant("text_to_image", LOOK_BACK, BLOCKS | {"depth": 1}),
+    "attention": Variant("text_to_image", ATTENTION, {"placement": "block"}),
+    "masked_attention": Variant("text_to_image", MASKED_ATTENTION, {"placement": "block"}),
+    "trip": Variant("text_to_video", TEMPORAL_NOISE_FUSION, FUSION | NO_CHANNELS),
     "trip_without_prior": Variant(
-        "text_to_video", "temporal_noise_fusion", TEMPORAL_NOISE_FUSION, {"fusion": "none"} | NO_CHANNELS
+        "text_to_video", TEMPORAL_NOISE_FUSION, {"fusion": "none"} | NO_CHANNELS
     ),
     "trip_linear": Variant(
-        "text_to_video", "temporal_noise_fusion", TEMPORAL_NOISE_FUSION, {"fusion": "linear"} | NO_CHANNELS
+        "text_to_video", TEMPORAL_NOISE_FUSION, {"fusion": "linear"} | NO_CHANNELS
     ),
     "trip_end": Variant(
-        "text_to_video", "temporal_noise_fusion", TEMPORAL_NOISE_FUSION, FUSION | NO_CHANNELS | {"position": "end"}
+        "text_to_video", TEMPORAL_NOISE_FUSION, FUSION | NO_CHANNELS | {"position": "end"}
     ),
     "trip_channel": Variant(
-        "text_to_video", "temporal_noise_fusion", TEMPORAL_NOISE_FUSION, FUSION | NO_CHANNELS | {"position": "channel"}
+        "text_to_video", TEMPORAL_NOISE_FUSION, FUSION | NO_CHANNELS | {"position": "channel"}
     ),
     "projection": _projection({}),
     "projection_global": _projection({"projection": SMALL_PROJECTION | {"visual_tokens": "global"}}),
     "projection_detail": _projection({"injection": {"visual_detail": {}}}),
     "projection_only": _projection({}, stage=1),
-    "dream": Variant("text_to_video", "image_retention", IMAGE_RETENTION, {"stem_channels": [16, 32, 64]}),
+    "dream": Variant("text_to_video", IMAGE_RETENTION, {"stem_channels": [16, 32, 64]}),
     "dream_undropped": Variant(
-        "text_to_video", "image_retention", IMAGE_RETENTION, {"stem_channels": [16, 32, 64]},
-        {"text_drop": 0.0, "image_drop": 0.0},
+        "text_to_video", IMAGE_RETENTION, {"stem_channels": [16, 32, 64]},
+        conditioning=ConditioningConfig(text_drop=0.0, image_drop=0.0),
     ),
 }  # fmt: skip

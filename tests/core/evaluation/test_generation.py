@@ -2,7 +2,6 @@
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from PIL import Image
 
 from i2v_core.__main__ import main
 from i2v_core.metrics.pixels import psnr
-from i2v_core.training.recipe import read_recipe, run_recipe
+from i2v_core.training.methods import run as train
 from i2v_core.video import frames_to_clip, read_video
 from tests.core.training.small import small_recipe
 
@@ -19,8 +18,7 @@ from tests.core.training.small import small_recipe
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("checkpoint")
-    (folder / "recipe.json").write_text(json.dumps(asdict(small_recipe(folder))))
-    return run_recipe(read_recipe(folder / "recipe.json"))
+    return train(small_recipe(folder))
 
 
 def run(monkeypatch: pytest.MonkeyPatch, checkpoint: Path, protocol: dict[str, object], output: Path) -> int:

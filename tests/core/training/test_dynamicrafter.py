@@ -9,16 +9,17 @@ import torch
 from safetensors.torch import load_file
 
 from i2v_core import load_checkpoint, save_checkpoint
-from i2v_core.build import build_autoencoder
 from i2v_core.denoiser import Denoiser
-from i2v_core.model.image_injection import ImageAdapter
-from i2v_core.training.adapter import AdapterRecipe, AdapterTask, is_temporal
-from i2v_core.training.dynamicrafter import DynamiCrafterOptions, take_frames
-from i2v_core.training.image_encoder import random_view
-from i2v_core.training.methods import adapter_task, run_adapter_recipe
-from i2v_core.training.recipe import Recipe, new_networks
+from i2v_core.model.image_encoder import ImageEncoder, ImageEncoderConfig
+from i2v_core.model.image_injection import GREY, ImageAdapter
+from i2v_core.training.adapter import is_temporal
+from i2v_core.training.config import ConditioningConfig, OptimConfig, TrainingConfig
+from i2v_core.training.engine import Task
+from i2v_core.training.image_encoder import pretrain_image_encoder, random_view, trained_image_encoder
+from i2v_core.training.methods import adapter_task, run
+from i2v_core.training.recipe import new_autoencoder, new_networks, new_preset
 from i2v_core.weights import Checkpoint, load_adapter
-from tests.core.training.small import small_recipe
+from tests.core.training.small import adapter_config, first_batch, small_recipe
 from tests.core.weights.small import seed
 
 ADAPTER: dict[str, Any] = {
@@ -27,44 +28,40 @@ ADAPTER: dict[str, Any] = {
 }
 
 
-def small_base(folder: Path, text_to_video: bool = False) -> tuple[Path, Recipe]:
-    """A small checkpoint whose layers all contribute, and the recipe that it would be trained by."""
-    recipe = small_recipe(folder)
+def small_base(folder: Path, text_to_video: bool = False) -> tuple[Path, TrainingConfig]:
+    """A small checkpoint whose layers all contribute, and the configuration that it would be trained by."""
+    recipe = small_recipe(folder, steps=2)
     if text_to_video:
-        preset = replace(recipe.preset, image_residual=False)
-        recipe = replace(recipe, unet=replace(recipe.unet, in_channels=4), preset=preset)
+        assert recipe.model.unet is not None and recipe.model.preset is not None
+        unet, preset = replace(recipe.model.unet, in_channels=4), replace(recipe.model.preset, image_residual=False)
+        recipe = replace(recipe, model=replace(recipe.model, unet=unet, preset=preset))
     text_encoder, unet = new_networks(recipe)
     checkpoint = Checkpoint(
-        unet=seed(unet), image_projection=None, autoencoder=seed(build_autoencoder(recipe.autoencoder)),
-        text_encoder=text_encoder, preset=recipe.preset, dialect="i2v", metadata={},
+        unet=seed(unet), image_projection=None, autoencoder=seed(new_autoencoder(recipe)),
+        text_encoder=text_encoder, preset=new_preset(recipe), dialect="i2v", metadata={},
     )  # fmt: skip
     save_checkpoint(folder / "base.safetensors", checkpoint)
     return folder / "base.safetensors", recipe
 
 
-def recipe_of(
-    base: Path, folder: Path, recipe: Recipe, adapter: dict[str, Any] | None = None, **options: Any
-) -> AdapterRecipe:
-    train = replace(recipe.train, output_dir=str(folder), learning_rates={"adapter": 1e-2, "unet": 1e-2})
-    return AdapterRecipe("image_projection", str(base), train, recipe.data, adapter or ADAPTER, options)
+def config_of(
+    base: Path, folder: Path, recipe: TrainingConfig, adapter: dict[str, Any] | None = None, **options: Any
+) -> TrainingConfig:
+    config = adapter_config(base, "dynamicrafter", recipe, folder, adapter=adapter or ADAPTER, options=options)
+    return replace(config, optim=OptimConfig(param_groups={"adapter": 1e-2, "unet": 1e-2}, lr_warmup_steps=2))
 
 
-def task_of(base: Path, recipe: AdapterRecipe) -> AdapterTask:
-    return adapter_task(recipe, load_checkpoint(base))
-
-
-def test_each_fate_has_the_papers_share() -> None:
-    text, image = DynamiCrafterOptions().draw(200_000, torch.Generator().manual_seed(0))
-    for lost in (text & ~image, text & image, image & ~text):
-        assert lost.float().mean().item() == pytest.approx(0.05, abs=0.003)
+def parts(task: Task) -> tuple[ImageAdapter, torch.nn.Module]:
+    adapter = task.objective.networks["adapter"]
+    assert isinstance(adapter, ImageAdapter)
+    return adapter, task.objective.networks["unet"]
 
 
 def test_the_first_stage_trains_streams_and_projection_and_nothing_else(tmp_path: Path) -> None:
     base, recipe = small_base(tmp_path)
     file = tmp_path / "encoder.safetensors"
-    options = {"encoder_file": str(file), "encoder_steps": 1}
-    path = run_adapter_recipe(recipe_of(base, tmp_path / "one", recipe, **options))
-    adapter = load_adapter(path)
+    trained_image_encoder(ImageEncoder(ImageEncoderConfig(**ADAPTER["encoder"])), file, noise, steps=1)
+    adapter = load_adapter(run(config_of(base, tmp_path / "one", recipe, encoder_file=str(file))))
     assert isinstance(adapter.module, ImageAdapter) and adapter.module.encoder is not None
     assert adapter.unet == {}
     assert all(stream.to_v_ip.weight.abs().max() > 0 for stream in adapter.module.injection.streams.values())
@@ -74,38 +71,53 @@ def test_the_first_stage_trains_streams_and_projection_and_nothing_else(tmp_path
     assert Denoiser.adapted(checkpoint.unet, checkpoint.preset, [adapter]).image_projection is adapter.module
 
 
+@pytest.fixture(scope="module")
+def first_stage(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, TrainingConfig, Path]:
+    """A base, its recipe, and an adapter after the first stage."""
+    folder = tmp_path_factory.mktemp("first")
+    base, recipe = small_base(folder)
+    return base, recipe, run(config_of(base, folder / "one", recipe))
+
+
 @pytest.mark.parametrize("trained", ["all", "temporal"])
-def test_the_second_stage_goes_on_from_the_first_and_trains_the_base_along(tmp_path: Path, trained: str) -> None:
-    base, recipe = small_base(tmp_path)
-    first = run_adapter_recipe(recipe_of(base, tmp_path / "one", recipe))
-    task = task_of(base, recipe_of(base, tmp_path / "two", recipe, stage=2, trained=trained, begin_with=str(first)))
+def test_the_second_stage_goes_on_from_the_first_and_trains_the_base_along(
+    first_stage: tuple[Path, TrainingConfig, Path], tmp_path: Path, trained: str
+) -> None:
+    base, recipe, first = first_stage
+    config = config_of(base, tmp_path, recipe, stage=2, trained=trained, begin_with=str(first))
+    adapter, unet = parts(adapter_task(config))
     for name, weight in load_adapter(first).module.state_dict().items():
-        assert torch.equal(task.adapter.state_dict()[name], weight)
-    along = {name for name, weight in task.unet.named_parameters() if weight.requires_grad}
-    assert along == {name for name, _ in task.unet.named_parameters() if trained == "all" or is_temporal(name)}
+        assert torch.equal(adapter.state_dict()[name], weight)
+    along = {name for name, weight in unet.named_parameters() if weight.requires_grad}
+    assert along == {name for name, _ in unet.named_parameters() if trained == "all" or is_temporal(name)}
 
 
-def test_an_adapter_of_another_shape_is_not_gone_on_from(tmp_path: Path) -> None:
-    base, recipe = small_base(tmp_path)
-    first = run_adapter_recipe(recipe_of(base, tmp_path / "one", recipe))
+def test_an_adapter_of_another_shape_is_not_gone_on_from(
+    first_stage: tuple[Path, TrainingConfig, Path], tmp_path: Path
+) -> None:
+    base, recipe, first = first_stage
     wider = {**ADAPTER, "projection": {**ADAPTER["projection"], "queries": 3}}
     with pytest.raises(ValueError, match="another configuration"):
-        task_of(base, recipe_of(base, tmp_path, recipe, wider, begin_with=str(first)))
+        adapter_task(config_of(base, tmp_path, recipe, wider, begin_with=str(first)))
 
 
 def test_a_lost_image_is_grey_before_the_encoder_and_stays_in_the_latent(tmp_path: Path) -> None:
     base, recipe = small_base(tmp_path)
-    kept = task_of(base, recipe_of(base, tmp_path, recipe, drop=0.0))
-    lost = task_of(base, recipe_of(base, tmp_path, recipe, drop=1.0))  # text and image of every clip
-    silent = replace(kept.clips.batch(0, 2), captions=["", ""])
-
-    def losses() -> list[torch.Tensor]:
-        return [task.objective(silent, torch.Generator().manual_seed(0)) for task in (kept, lost)]
-
-    assert torch.equal(*losses())  # at its start the adapter adds nothing
-    for task in (kept, lost):
-        task.adapter.load_state_dict(seed(kept.adapter).state_dict())
-    assert not torch.equal(*losses())
+    config = config_of(base, tmp_path, recipe)
+    task = adapter_task(replace(config, conditioning=ConditioningConfig(image_drop=1.0, text_drop=0.0)))
+    batch, (adapter, _) = first_batch(task), parts(task)
+    seed(adapter)
+    lost = task.objective(batch)
+    assert lost.no_image.all() and not lost.no_text.any()
+    # Another picture changes nothing, another latent does.
+    other = task.objective(replace(batch, image=torch.rand_like(batch.image)))
+    assert torch.equal(other.plain, lost.plain)
+    assert not torch.equal(task.objective(replace(batch, image_index=batch.image_index + 1)).plain, lost.plain)
+    kept = adapter_task(replace(config, conditioning=ConditioningConfig(image_drop=0.0, text_drop=0.0)))
+    seed(parts(kept)[0])
+    grey = kept.objective(replace(batch, image=torch.full_like(batch.image, GREY)))
+    assert torch.equal(grey.plain, lost.plain)
+    assert not torch.equal(kept.objective(batch).plain, lost.plain)
 
 
 @pytest.mark.parametrize("visual_tokens", ["full", "global"])
@@ -117,9 +129,9 @@ def test_a_text_to_video_base_gets_the_image_by_tokens_and_if_asked_by_its_laten
     adapter = {**ADAPTER, "projection": {**ADAPTER["projection"], "visual_tokens": visual_tokens}}
     if visual_detail:
         adapter["injection"] = {"visual_detail": {}}
-    task = task_of(base, recipe_of(base, tmp_path, recipe, adapter, condition_frame="first"))
-    task.loss(0, 2).backward()
-    trained = {name for name, weight in task.adapter.named_parameters() if weight.grad is not None}
+    task = adapter_task(config_of(base, tmp_path, recipe, adapter))
+    task.objective(first_batch(task)).weighted.mean().backward()
+    trained = {name for name, weight in parts(task)[0].named_parameters() if weight.grad is not None}
     assert ("injection.visual_detail.weight" in trained) == visual_detail
     assert sum(name.endswith("to_v_ip.weight") for name in trained) == 4
     assert not any(name.startswith("encoder.") for name in trained)
@@ -128,12 +140,38 @@ def test_a_text_to_video_base_gets_the_image_by_tokens_and_if_asked_by_its_laten
 def test_visual_detail_is_refused_where_the_base_has_it(tmp_path: Path) -> None:
     base, recipe = small_base(tmp_path)
     with pytest.raises(ValueError, match="leave visual_detail out"):
-        task_of(base, recipe_of(base, tmp_path, recipe, {**ADAPTER, "injection": {"visual_detail": {}}}))
+        adapter_task(config_of(base, tmp_path, recipe, {**ADAPTER, "injection": {"visual_detail": {}}}))
 
 
-def test_frames_are_taken_each_from_its_own_clip() -> None:
-    clips = torch.arange(2 * 3 * 4).reshape(2, 3, 4, 1, 1)
-    assert take_frames(clips, torch.tensor([1, 3])).flatten(1).tolist() == [[1, 5, 9], [15, 19, 23]]
+def test_training_needs_an_image_encoder(tmp_path: Path) -> None:
+    base, recipe = small_base(tmp_path)
+    with pytest.raises(ValueError, match=r"describe one in method\.adapter\.encoder"):
+        adapter_task(config_of(base, tmp_path, recipe, {"projection": ADAPTER["projection"]}))
+
+
+def noise(index: int) -> torch.Tensor:
+    return torch.randn(3, 16, 16, generator=torch.Generator().manual_seed(index % 32)).clamp(-1, 1)
+
+
+def test_the_image_encoder_learns_to_tell_pictures_apart_and_is_kept(tmp_path: Path) -> None:
+    config, path = ImageEncoderConfig(**ADAPTER["encoder"]), tmp_path / "folder" / "encoder.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        new = ImageEncoder(config)
+    weights = {name: weight.clone() for name, weight in new.state_dict().items()}
+
+    def colored(index: int) -> torch.Tensor:
+        return noise(index) * 0.1 + noise(index).mean((1, 2), keepdim=True) * 20
+
+    assert pretrain_image_encoder(new, colored, steps=40, batch_size=16) > 0.3  # chance is 1/16
+    assert any(not torch.equal(weight, weights[name]) for name, weight in new.state_dict().items())
+    trained_image_encoder(new, path, colored, steps=1)
+    with torch.no_grad():
+        other = ImageEncoder(config)
+    trained_image_encoder(other, path, colored, steps=1)
+    assert all(torch.equal(weight, new.state_dict()[name]) for name, weight in other.state_dict().items())
+    with pytest.raises(ValueError, match="another image encoder"):
+        trained_image_encoder(ImageEncoder(replace(config, layers=2)), path, colored, steps=1)
 
 
 def test_two_views_of_a_picture_are_alike_in_size_and_differ_in_content() -> None:

@@ -12,53 +12,56 @@ from i2v_core.generate import GenerateConfig, animate
 from i2v_core.model.attention import TemporalTransformer
 from i2v_core.model.blocks import TemporalConvolution
 from i2v_core.model.look_back import LookBack
-from i2v_core.training.adapter import AdapterRecipe
-from i2v_core.training.loop import TrainConfig
-from i2v_core.training.methods import adapter_task, run_adapter_recipe
-from i2v_core.training.moving_crops import MovingCrops
-from i2v_core.training.recipe import begin_with, fitted_autoencoder, new_networks, run_recipe
+from i2v_core.training.config import TrainingConfig
+from i2v_core.training.datasets import open_data
+from i2v_core.training.methods import adapter_task, run
+from i2v_core.training.recipe import begin_with, fitted_autoencoder, new_networks, new_preset
 from i2v_core.weights import load_adapter
-from tests.core.training.small import small_recipe
+from tests.core.training.small import adapter_config, first_batch, small_recipe, without_time
 from tests.core.weights.small import seed
+
+OPTIONS = {"trained_along": ["out."]}
 
 
 @pytest.fixture(scope="module")
-def recipe(tmp_path_factory: pytest.TempPathFactory) -> AdapterRecipe:
+def config(tmp_path_factory: pytest.TempPathFactory) -> TrainingConfig:
     """For a small image model, a video model without its temporal layers."""
     folder = tmp_path_factory.mktemp("look_back")
-    base = small_recipe(folder)
-    base = replace(base, unet=replace(base.unet, temporal_convolution=False, temporal_attention=False))
+    base = without_time(small_recipe(folder))
     text_encoder, unet = new_networks(base)
     torch.nn.init.normal_(unet.out[-1].weight, std=0.1)
-    autoencoder = fitted_autoencoder(base, MovingCrops(base.data), folder / "patches.safetensors")
-    checkpoint = Checkpoint(unet.eval(), None, autoencoder, text_encoder, base.preset, "i2v", {})
+    autoencoder = fitted_autoencoder(base, open_data(base.data), folder / "patches.safetensors")
+    checkpoint = Checkpoint(unet.eval(), None, autoencoder, text_encoder, new_preset(base), "i2v", {})
     save_checkpoint(folder / "base.safetensors", checkpoint)
-    train = TrainConfig(output_dir=str(folder / "run"), max_train_steps=3, train_batch_size=2, lr_warmup_steps=1)
-    return AdapterRecipe(
-        method="look_back", base=str(folder / "base.safetensors"), train=train, data=base.data,
-        adapter={"depth": 2, "adapter": "causal"}, options={"trained_along": ["out."]},
+    return adapter_config(
+        folder / "base.safetensors", "look_back", base, folder / "run", max_train_steps=3,
+        adapter={"depth": 2, "adapter": "causal"}, options=OPTIONS,
     )  # fmt: skip
+
+
+def base_of(config: TrainingConfig) -> Checkpoint:
+    return load_checkpoint(str(config.model.pretrained_model_name_or_path))
 
 
 @pytest.mark.parametrize("initialization", ["hybrid", "add_noise", "inversion"])
 def test_a_step_changes_look_back_and_the_weights_named_and_no_others(
-    recipe: AdapterRecipe, initialization: str
+    config: TrainingConfig, initialization: str
 ) -> None:
-    task = adapter_task(
-        replace(recipe, options={**recipe.options, "initialization": initialization}), load_checkpoint(recipe.base)
-    )
-    task.loss(0, 2).backward()
-    assert isinstance(task.adapter, LookBack)
-    assert list(task.adapter.sites) == ["input_1", "input_3", "middle_0", "output_0", "output_3"]
-    moved = {name for name, parameter in task.unet.named_parameters() if parameter.grad is not None}
+    options = {**OPTIONS, "initialization": initialization}
+    task = adapter_task(replace(config, method=replace(config.method, options=options)))
+    task.objective(first_batch(task)).weighted.mean().backward()
+    adapter, unet = task.objective.networks["adapter"], task.objective.networks["unet"]
+    assert isinstance(adapter, LookBack)
+    assert list(adapter.sites) == ["input_1", "input_3", "middle_0", "output_0", "output_3"]
+    moved = {name for name, parameter in unet.named_parameters() if parameter.grad is not None}
     assert moved == {"out.0.weight", "out.0.bias", "out.2.weight", "out.2.bias"}
-    for name, parameter in task.adapter.named_parameters():
+    for name, parameter in adapter.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
-def test_training_writes_an_adapter_that_animates_from_the_given_picture(recipe: AdapterRecipe) -> None:
-    adapter = load_adapter(run_adapter_recipe(recipe))
-    checkpoint = load_checkpoint(recipe.base)
+def test_training_writes_an_adapter_that_animates_from_the_given_picture(config: TrainingConfig) -> None:
+    adapter = load_adapter(run(config))
+    checkpoint = base_of(config)
     denoiser = Denoiser.adapted(checkpoint.unet, checkpoint.preset, [adapter])
     assert isinstance(denoiser.look_back, LookBack)
     assert denoiser.look_back.config.adapter == "causal"
@@ -74,10 +77,10 @@ def test_training_writes_an_adapter_that_animates_from_the_given_picture(recipe:
 
 
 def test_a_recipe_may_begin_with_a_checkpoint_and_leave_out_its_temporal_layers(
-    recipe: AdapterRecipe, tmp_path: Path
+    config: TrainingConfig, tmp_path: Path
 ) -> None:
     video = small_recipe(tmp_path, steps=1)
-    image = replace(video, unet=replace(video.unet, temporal_convolution=False, temporal_attention=False))
+    image = without_time(video)
     text_encoder, base = new_networks(video)
     seed(base)
     for module in base.modules():  # temporal layers that add nothing, so that a frame of both networks is the same
@@ -87,7 +90,7 @@ def test_a_recipe_may_begin_with_a_checkpoint_and_leave_out_its_temporal_layers(
         elif isinstance(module, TemporalConvolution):
             module.conv4[-1].requires_grad_(False).weight.zero_()
             module.conv4[-1].bias.zero_()
-    checkpoint = replace(load_checkpoint(recipe.base), unet=base)
+    checkpoint = replace(base_of(config), unet=base)
     unet = seed(new_networks(image)[1])
     x, text, pooled = torch.randn(1, 8, 1, 8, 8), torch.randn(1, 3, 32), torch.randn(1, 32)
     begin_with(checkpoint, text_encoder, unet)
@@ -97,9 +100,12 @@ def test_a_recipe_may_begin_with_a_checkpoint_and_leave_out_its_temporal_layers(
     assert outputs[0].abs().max() > 0.1
 
 
-def test_the_autoencoder_of_a_checkpoint_to_begin_with_stays(recipe: AdapterRecipe, tmp_path: Path) -> None:
-    base = load_checkpoint(recipe.base)
-    trained = load_checkpoint(run_recipe(replace(small_recipe(tmp_path, steps=1), base=recipe.base)))
+def test_the_autoencoder_of_a_checkpoint_to_begin_with_stays(config: TrainingConfig, tmp_path: Path) -> None:
+    base = base_of(config)
+    recipe = small_recipe(tmp_path, steps=1)
+    path = config.model.pretrained_model_name_or_path
+    recipe = replace(recipe, model=replace(recipe.model, pretrained_model_name_or_path=path))
+    trained = load_checkpoint(run(recipe))
     assert trained.autoencoder is not None and base.autoencoder is not None
     for name, tensor in base.autoencoder.state_dict().items():
         torch.testing.assert_close(trained.autoencoder.state_dict()[name], tensor, rtol=0, atol=1e-3)

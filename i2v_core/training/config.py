@@ -1,0 +1,212 @@
+"""What one training is told: a TOML file, typed; an unknown key is an error, and the resolved whole is kept."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from ..diffusion.prediction import Prediction
+from ..model.patch_autoencoder import PatchAutoencoderConfig
+from ..model.text_encoder import TextEncoderConfig
+from ..model.video_unet import VideoUNetConfig
+from ..presets import Preset
+from .moving_crops import MovingCropsConfig
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The model that is trained, or trained beside.
+
+    Attributes:
+        pretrained_model_name_or_path: checkpoint to begin with; only `video_base` does without one.
+        unet, autoencoder, text_encoder, preset: networks that `video_base` makes; other methods take the checkpoint's.
+    """
+
+    pretrained_model_name_or_path: str | None = None
+    unet: VideoUNetConfig | None = None
+    autoencoder: PatchAutoencoderConfig | None = None
+    text_encoder: TextEncoderConfig | None = None
+    preset: Preset | None = None
+
+
+@dataclass(frozen=True)
+class MethodConfig:
+    """Which method trains what.
+
+    Attributes:
+        name: key in `methods.METHODS`, or `video_base`.
+        adapter: configuration of the adapter's network.
+        options: of the method itself.
+    """
+
+    name: str
+    adapter: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class EmaConfig:
+    """The moving average of the trained weights, which is what users get.
+
+    Attributes:
+        decay: share that the average keeps at a step, once it has warmed up; 0 for no average.
+    """
+
+    decay: float = 0.998
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How long and where a training runs.
+
+    Attributes:
+        train_batch_size: clips of one process at once; times processes and accumulation makes a step.
+        gradient_checkpointing: compute blocks again in the backward pass instead of keeping their activations.
+        device: "auto" takes what `accelerate` finds.
+        checkpointing_steps: between two checkpoints, from which a run can be resumed.
+        checkpoints_total_limit: older ones are deleted; None keeps all.
+        resume_from_checkpoint: "latest", "no", or the folder of one checkpoint.
+        output_name: beginning of the results' names; None takes the method's.
+        find_unused_parameters: for several processes, where a step may leave trained weights without a gradient.
+    """
+
+    output_dir: str
+    max_train_steps: int
+    train_batch_size: int = 16
+    gradient_accumulation_steps: int = 1
+    gradient_checkpointing: bool = False
+    mixed_precision: Literal["no", "bf16", "fp16"] = "no"
+    device: Literal["auto", "cpu"] = "auto"
+    seed: int = 0
+    checkpointing_steps: int = 200
+    checkpoints_total_limit: int | None = 2
+    resume_from_checkpoint: str = "latest"
+    output_name: str | None = None
+    dataloader_num_workers: int = 0
+    find_unused_parameters: bool = False
+    ema: EmaConfig = field(default_factory=EmaConfig)
+
+
+@dataclass(frozen=True)
+class OptimConfig:
+    """How fast it learns.
+
+    Attributes:
+        optimizer: "adamw8bit" needs bitsandbytes and a GPU.
+        learning_rate: of networks without a rate of their own.
+        param_groups: rates by network, such as {"adapter": 2e-4, "unet": 2e-6}; empty takes the method's.
+        lr_scheduler: after the warm-up, down to `final_lr_ratio` of the rate at the last step.
+        max_grad_norm: longer gradients are shortened to this norm.
+    """
+
+    optimizer: Literal["adamw", "adamw8bit"] = "adamw"
+    learning_rate: float = 1e-3
+    param_groups: Mapping[str, float] = field(default_factory=dict)
+    lr_scheduler: Literal["constant", "linear", "cosine"] = "linear"
+    lr_warmup_steps: int = 100
+    final_lr_ratio: float = 0.05
+    weight_decay: float = 0.01
+    max_grad_norm: float = 1.0
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Which time steps are drawn, and what counts how much.
+
+    Attributes:
+        prediction: what a new model answers; None takes the preset's. An adapter keeps its base's.
+        snr_gamma: weighs the clips' errors by Min-SNR-gamma; None weighs them alike.
+        noisy_share: share of the time steps that is drawn from the noisiest part of the schedule, where the motion is
+            decided; the part begins at `noisy_from` of the schedule.
+    """
+
+    prediction: Prediction | None = None
+    snr_gamma: float | None = None
+    noisy_share: float = 0.5
+    noisy_from: float = 0.6
+
+
+@dataclass(frozen=True)
+class ConditioningConfig:
+    """How often a clip loses its text or its image.
+
+    Attributes:
+        text_drop, image_drop: shares; None takes the method's. With `drop_mode` "independent" their product loses both.
+        drop_mode: "exclusive" draws one fate for each clip: text lost, image lost, or both with the share `both_drop`.
+    """
+
+    text_drop: float | None = None
+    image_drop: float | None = None
+    drop_mode: Literal["independent", "exclusive"] = "independent"
+    both_drop: float = 0.05
+
+
+@dataclass(frozen=True)
+class ValidationConfig:
+    """Previews: the same picture, prompt and seed every time.
+
+    Attributes:
+        validation_steps: between two previews; 0 for none.
+        image: picture file; None takes the given image, and its caption, of the data's clip number `seed`.
+        prompt: None takes the caption of that clip.
+        num_inference_steps, guidance, frames: None takes the preset's.
+        fps: of the video file.
+    """
+
+    validation_steps: int = 0
+    image: str | None = None
+    prompt: str | None = None
+    seed: int = 0
+    num_inference_steps: int | None = None
+    guidance: float | None = None
+    frames: int | None = None
+    fps: float = 8.0
+
+
+@dataclass(frozen=True)
+class LoggingConfig:
+    """What is told on the way.
+
+    Attributes:
+        report_to: "tensorboard" writes its events to `output_dir/tensorboard`.
+        logging_steps: between two rows of `log.jsonl`.
+        plan_steps: measured before the first step to tell how long it will take, without changing anything; 0 for none.
+    """
+
+    report_to: Literal["tensorboard", "none"] = "none"
+    logging_steps: int = 20
+    plan_steps: int = 2
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """One training. `data` is the configuration of one of the kinds in `datasets.DATASETS`.
+
+    Raises ValueError for a number out of its range.
+    """
+
+    method: MethodConfig
+    train: TrainConfig
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: Any = field(default_factory=MovingCropsConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)
+    validation: ValidationConfig = field(default_factory=ValidationConfig)
+    logging: LoggingConfig = field(default_factory=LoggingConfig)
+
+    def __post_init__(self) -> None:
+        train = self.train
+        for name in ("train_batch_size", "gradient_accumulation_steps", "checkpointing_steps", "max_train_steps"):
+            if getattr(train, name) < 1:
+                raise ValueError(f"train.{name} must be at least 1, got {getattr(train, name)}")
+        if train.checkpoints_total_limit is not None and train.checkpoints_total_limit < 1:
+            raise ValueError(f"train.checkpoints_total_limit must be at least 1, got {train.checkpoints_total_limit}")
+        if not 0 <= train.ema.decay < 1:
+            raise ValueError(f"train.ema.decay must be in [0, 1), got {train.ema.decay}")
+        if self.logging.logging_steps < 1:
+            raise ValueError(f"logging.logging_steps must be at least 1, got {self.logging.logging_steps}")
+
+    @property
+    def name(self) -> str:
+        """Beginning of the results' names."""
+        return self.train.output_name or self.method.name

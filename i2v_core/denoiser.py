@@ -175,7 +175,10 @@ class Denoiser:
         )
 
     def _on_channels(self, z: Tensor, conditions: Conditions) -> Tensor | None:
-        """The image latent for the network's channels, which it may do without if it sees the image elsewhere."""
+        """The image latent for the network's channels, which a network may do without if it sees the image elsewhere.
+
+        Elsewhere is: in the clip itself, in the branch of image retention, or in image tokens.
+        """
         fusion = self.temporal_noise_fusion
         by_fusion = fusion is not None and (fusion.config.position != "channel" or fusion.config.image_features)
         by_adapter = self.look_back or self.image_retention or self.image_projection

@@ -35,7 +35,7 @@ def bootstrap_interval(values: Tensor, *, confidence: float = 0.95, resamples: i
     at_least(len(values), 1, "A mean, in clips,")
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.randint(len(values), (resamples, len(values)), generator=generator)
-    low, high = _limits(values[drawn].mean(-1), confidence)
+    low, high = limits(values[drawn].mean(-1), confidence)
     return Interval(float(values.mean()), low, high, len(values))
 
 
@@ -64,7 +64,7 @@ def bootstrap_distance(
     drawn = [distance(*(x[torch.randint(len(x), (len(x),), generator=generator)] for x in (a, b)))
              for _ in range(resamples)]  # fmt: skip
     resampled = torch.tensor(drawn, dtype=torch.float64)
-    low, high = _limits(resampled + (value - resampled.mean()), confidence)
+    low, high = limits(resampled + (value - resampled.mean()), confidence)
     return Interval(value, low, high, min(len(a), len(b)))
 
 
@@ -78,7 +78,8 @@ def real_floor(distance: Distance, real: Tensor, count: int, *, seed: int = 0) -
     return distance(real[order[:count]], real[order[count : 2 * count]])
 
 
-def _limits(values: Tensor, confidence: float) -> tuple[float, float]:
+def limits(values: Tensor, confidence: float) -> tuple[float, float]:
+    """The values `n` between which so large a share of them lies, in the middle."""
     tail = (1 - confidence) / 2
     low, high = torch.quantile(values, torch.tensor([tail, 1 - tail], dtype=values.dtype)).tolist()
     return low, high

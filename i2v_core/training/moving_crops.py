@@ -51,13 +51,19 @@ MAX_ROTATION = math.radians(12)
 
 @dataclass(frozen=True)
 class MovingCropsConfig:
-    """Size, length and source of the clips."""
+    """Size, length and source of the clips.
+
+    Attributes:
+        smallest_window: side in pixels of the photograph.
+        detail: side in pixels of the clip of what can still be told apart; more than 1 blurs.
+    """
 
     frames: int = 8
     size: int = 64
     seed: int = 0
     photographs: tuple[str, ...] = TRAIN_PHOTOGRAPHS
-    smallest_window: int = 72  # pixels of the photograph
+    smallest_window: int = 72
+    detail: int = 1
 
 
 @dataclass(frozen=True)
@@ -187,13 +193,19 @@ class MovingCrops:
         if torch.rand((), generator=generator).item() < 0.5 and motion not in ("left", "right"):
             pixels = pixels.flip(-1)
         pixels = _recolor(pixels, generator)
+        if config.detail > 1:
+            small = F.avg_pool2d(pixels, config.detail)
+            pixels = F.interpolate(small, scale_factor=config.detail, mode="bicubic", align_corners=False).clamp(0, 1)
         words = caption(motion, generator)
         pixels = (2 * pixels - 1).transpose(0, 1)
         return CaptionedClip(pixels, pixels[:, 0], words, motion=motion)
 
     def fingerprint(self) -> str:
         """SHA-256 of the photographs' bytes and the configuration."""
-        digest = hashlib.sha256(json.dumps(asdict(self.config)).encode())
+        settings = asdict(self.config)
+        if self.config.detail == 1:  # so that what was made before there was a choice keeps its fingerprint
+            del settings["detail"]
+        digest = hashlib.sha256(json.dumps(settings).encode())
         for name in self.config.photographs:
             digest.update(photograph_path(name).read_bytes())
         return digest.hexdigest()

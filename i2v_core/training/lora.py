@@ -131,4 +131,4 @@ def apply_lora(unet: nn.Module, tensors: Mapping[str, Tensor], strength: float =
         up, down = tensors[f"{key}.lora_up.weight"], tensors[f"{key}.lora_down.weight"]
         share = strength * float(tensors.get(f"{key}.alpha", torch.tensor(len(down)))) / len(down)
         weight = unet.get_parameter(names[key])
-        weight += share * (up.to(weight) @ down.to(weight)).reshape(weight.shape)
+        weight.add_(share * (up.to(weight) @ down.to(weight)).reshape(weight.shape))

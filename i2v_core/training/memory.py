@@ -32,7 +32,7 @@ class LiveBytes(TorchDispatchMode):
     """
 
     def __init__(self, owned: Iterable[Tensor] = ()) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
         self.known = {tensor.untyped_storage()._cdata for tensor in owned}
 

@@ -135,7 +135,7 @@ def _frozen_autoencoder(base: Checkpoint) -> PatchAutoencoder:
 def _write(checkpoint: Checkpoint, path: StrPath, weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a complete checkpoint of these weights."""
     autoencoder, text_encoder, preset = checkpoint.autoencoder, checkpoint.text_encoder, checkpoint.preset
-    assert autoencoder is not None and text_encoder is not None
+    assert autoencoder is not None and isinstance(text_encoder, TextEncoder)
     contents = CheckpointContents(
         dialect="i2v",
         preset=preset,

@@ -173,7 +173,7 @@ def _next_part(item: CaptionedClip, clip: Tensor, number: int) -> CaptionedClip:
     """What follows: the last frame of the clip is the picture, and the motion is another."""
     motion = MOTIONS[(number + 3) % len(MOTIONS)]
     still = repeat(clip[:, -1].cpu(), "c h w -> c t h w", t=item.pixels.shape[1])
-    return CaptionedClip(still, PHRASES[motion][number % len(PHRASES[motion])], motion)
+    return CaptionedClip(still, still[:, 0], PHRASES[motion][number % len(PHRASES[motion])], motion=motion)
 
 
 def revision() -> str:

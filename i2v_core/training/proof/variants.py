@@ -58,7 +58,7 @@ ALL_TRAINED = {"stage": 2}
 
 
 def _projection(adapter: Mapping[str, Any], **options: Any) -> Variant:
-    return Variant("text_to_video", DYNAMICRAFTER, PROJECTION | adapter, ALL_TRAINED | options)
+    return Variant("text_to_video", DYNAMICRAFTER, {**PROJECTION, **adapter}, {**ALL_TRAINED, **options})
 
 
 VARIANTS: dict[str, Variant] = {

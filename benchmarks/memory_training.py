@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from _measure import growth, process_peak
+from _measure import grown_by, growth
 
 from i2v_core.build import build_image_retention, build_look_back, build_temporal_noise_fusion, build_unet
 from i2v_core.conditions import Conditions
@@ -61,13 +61,23 @@ def training_step(
         for module in modules.modules():
             if isinstance(module, VideoEncoder):
                 module.gradient_checkpointing = checkpointing
+        fusion = networks.pop("temporal_noise_fusion", None)
         denoiser = replace(Denoiser.of(unet, PRESETS[preset]), **networks)  # type: ignore[arg-type]
-        channels = unet_config.in_channels
-        clip, given = torch.randn(1, channels, frames, h, w), torch.randn(1, channels, 1, h, w)
+        # Where TRIP's image is a frame of the clip; its fusion is called by itself, because the denoiser asks the
+        # numbers of what it passes there, and here are none.
+        clip = torch.randn(1, 4, frames + (fusion is not None), h, w)
+        given = torch.randn(1, 4, 1, h, w) if "look_back" in networks else None
         text, image = torch.randn(1, 77, unet_config.context_dim), torch.randn(1, 3, 8 * h, 8 * w)
         conditions = Conditions(text=text, image_latent=given, image=image)
         times = torch.full((1,), 500.0)
-        return modules, lambda: denoiser.predict(clip, times, conditions).float().square().mean()
+
+        def loss() -> Tensor:
+            answer = denoiser.predict(clip, times, conditions)
+            if fusion is not None:
+                answer = fusion(answer[:, :, 1:], clip[:, :, 1:], times)
+            return answer.float().square().mean()
+
+        return modules, loss
 
     return make
 
@@ -149,10 +159,13 @@ CASES = {
 def grow(name: str) -> None:
     """Take one small step for real, and print by how many bytes this process grew."""
     torch.set_num_threads(1)
-    _, loss = CASES[name]()()
-    before = process_peak()
-    loss().backward()
-    print(process_peak() - before)
+    networks, loss = CASES[name]()()
+
+    def step() -> None:
+        networks.zero_grad()
+        loss().backward()
+
+    print(grown_by(step))
 
 
 def check() -> None:

@@ -17,10 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _measure import grown_by, growth
 
-from i2v_core.build import build_image_retention, build_look_back, build_temporal_noise_fusion, build_unet
+from i2v_core.build import build_look_back, build_temporal_noise_fusion, build_unet
 from i2v_core.conditions import Conditions
 from i2v_core.denoiser import Denoiser
-from i2v_core.model.image_retention import ImageRetentionConfig
 from i2v_core.model.look_back import LOOK_BACK_PRESETS, LookBackConfig, find_sites
 from i2v_core.model.temporal_noise_fusion import TemporalNoiseFusionConfig
 from i2v_core.model.video_unet import VideoEncoder, VideoUNetConfig
@@ -103,14 +102,6 @@ def trip(base: bool, frames: int, h: int, w: int, checkpointing: bool) -> MakeSt
     )  # fmt: skip
 
 
-def retention(frames: int, h: int, w: int, checkpointing: bool) -> MakeStep:
-    return training_step(
-        MODELSCOPE, "modelscope",
-        lambda unet: {"image_retention": build_image_retention(ImageRetentionConfig(unet=unet.config))},
-        lambda _: False, frames, h, w, checkpointing,
-    )  # fmt: skip
-
-
 def rows(options: argparse.Namespace) -> Iterator[Row]:
     def sized(make: Callable[..., MakeStep], *first: Any) -> Callable[..., MakeStep]:
         return lambda checkpointing: make(
@@ -124,7 +115,6 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
     yield Row("look-back paper, SD 1.5", sized(look_back, "paper"))
     yield Row("TRIP, fusion alone, ModelScope", sized(trip, False))
     yield Row("TRIP, with temporal layers, ModelScope", sized(trip, True))
-    yield Row("image retention, ModelScope", sized(retention))
 
 
 def predict(options: argparse.Namespace) -> None:

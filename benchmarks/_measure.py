@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 
@@ -21,6 +22,20 @@ def peak_memory(function: Callable[[], object]) -> int:
 def process_peak() -> int:
     """Most memory that this process has had so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def grown_by(run: Callable[[], object]) -> int:
+    """By how many bytes a run makes this process grow at most (Linux), after a first one has set up all it needs."""
+
+    def status(key: str) -> int:
+        line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(key))
+        return int(line.split()[1]) * 1024
+
+    run()
+    Path("/proc/self/clear_refs").write_text("5")  # forget the largest size so far
+    before = status("VmRSS:")
+    run()
+    return status("VmHWM:") - before
 
 
 def growth(script: str, case: str) -> int:

@@ -59,6 +59,17 @@ def test_a_network_that_answers_its_training_target_is_denoised_exactly(
     torch.testing.assert_close(denoised, clean, rtol=0, atol=1e-4)
 
 
+@torch.no_grad()
+def test_a_network_that_sees_the_image_in_tokens_may_have_no_channels_for_its_latent(conditions: Conditions) -> None:
+    config = replace(CONFIG, in_channels=4, image_gate="fixed", image_token_layout="shared")
+    denoiser, z = Denoiser(seed(VideoUNet(config)), Schedule(), "eps"), torch.randn(2, 4, 3, 8, 8)
+    times = torch.full((2,), 500.0)
+    seen = replace(conditions, image_tokens=torch.randn(2, 16, 16))
+    assert torch.equal(denoiser.predict(z, times, seen), denoiser.predict(z, times, replace(seen, image_latent=None)))
+    with pytest.raises(ValueError, match="the image latent has 4"):
+        denoiser.predict(z, times, conditions)
+
+
 def test_a_pass_of_no_weight_is_not_run(conditions: Conditions) -> None:
     oracle = Oracle(torch.randn(2, 4, 3, 8, 8))
     denoiser = Denoiser(oracle, Schedule(), "eps")  # type: ignore[arg-type]

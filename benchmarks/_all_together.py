@@ -1,6 +1,6 @@
 """The four methods on the demo model: together, each left out, each alone, none; on photographs training never saw.
 
-Every clip asks for a camera move, every move equally often, with the same noise in every variant. A row says in how many
+Every clip asks for a camera move, each equally often, with the same noise in every variant. A row says in how many
 clips the measured move is the one asked for (chance 1/7), PSNR in dB of the first frame to the given image and of all
 frames to the true future (moving clips), how alike the frames are to the given image for the small image encoder of the
 image projection (the mean cosine of its global token, in the manner of ISIM), and what it costs: processor seconds of

@@ -2,17 +2,16 @@
 
 from .audit import Audit, audit_data
 from .cache import CachedClips, Encoders, fill_cache, weights_hash
-from .clip import Clip, ClipData
+from .clip import FileClip
 from .clips import FileClips, open_data
 from .config import DataConfig
 
 __all__ = [
     "Audit",
     "CachedClips",
-    "Clip",
-    "ClipData",
     "DataConfig",
     "Encoders",
+    "FileClip",
     "FileClips",
     "audit_data",
     "fill_cache",

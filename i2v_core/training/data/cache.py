@@ -21,7 +21,7 @@ from torch.utils.data import Dataset
 from ...files import atomic_path
 from ...video import to_model_range
 from .audit import OnFile
-from .clip import Clip
+from .clip import FileClip
 from .clips import Choice, FileClips, UsedFile, decoder_threads
 from .sampling import Timeline
 
@@ -64,7 +64,7 @@ class UnreadableError(ValueError):
     """A file that was good when the run began cannot be read any more."""
 
 
-class CachedClips(Dataset[Clip]):
+class CachedClips(Dataset[FileClip]):
     """The same clips as those of `clips`, with latents in place of pixels; only the given picture is decoded."""
 
     def __init__(self, clips: FileClips, pixels_hash: str, texts_hash: str = "") -> None:
@@ -75,10 +75,10 @@ class CachedClips(Dataset[Clip]):
     def __len__(self) -> int:
         return len(self.clips)
 
-    def __getitem__(self, item: int) -> Clip:
+    def __getitem__(self, item: int) -> FileClip:
         return self.clip(item)
 
-    def clip(self, item: int) -> Clip:
+    def clip(self, item: int) -> FileClip:
         return self.clips.first_readable(item, self._read)
 
     def summary(self) -> str:
@@ -106,7 +106,7 @@ class CachedClips(Dataset[Clip]):
         name = hashlib.sha256(repr(told).encode()).hexdigest()
         return self.folder / kind / name[:2] / f"{name[2:]}.safetensors"
 
-    def _read(self, choice: Choice) -> Clip:
+    def _read(self, choice: Choice) -> FileClip:
         file, frames = choice.file, choice.window.frames
         rows = [choice.timeline.row(frame) for frame in frames]
         path = self.latents_path(file, choice.timeline)
@@ -120,7 +120,8 @@ class CachedClips(Dataset[Clip]):
         index, given = choice.timeline.index, frames[choice.image_index]
         [picture] = file.media.read([given], index, file.size, decoder_threads())
         text, pooled = self.text(file.caption) if self.texts_hash else (None, None)
-        return Clip(
+        return FileClip(
+            pixels=None,
             image=rearrange(to_model_range(picture), "h w c -> c h w"),
             image_index=choice.image_index,
             caption=file.caption,
@@ -141,23 +142,30 @@ def fill_cache(
     named in the log and passed over.
 
     Args:
-        part, parts: this process does every `parts`-th file from `part` on; wait for the others before reading.
+        part, parts: which of how many processes this is. Each begins with files of its own and goes on with what the
+            others have not done, from their end on: who returns finds everything kept, and nobody waits.
         on_file: called with the files done, their number, and a name.
     """
     cached = CachedClips(clips, encoders.pixels_hash, encoders.texts_hash if encoders.texts else "")
-    mine = range(part, len(clips.files), parts)
+    numbers = _shared_out(len(clips.files), part, parts)
     if encoders.texts is not None:
-        for caption in {"": None} | {clips.files[number].caption: None for number in mine}:
+        for caption in {"": None} | {clips.files[number].caption: None for number in numbers}:
             _keep_text(cached, caption, encoders.texts)
-    for done, number in enumerate(mine, start=1):
+    for done, number in enumerate(numbers, start=1):
         file = clips.files[number]
         try:
             _keep_latents(cached, file, encoders)
         except UnreadableError as error:
             logger.warning("%s is not kept: %s", file.name, error)
         if on_file is not None:
-            on_file(done, len(mine), file.name)
+            on_file(done, len(numbers), file.name)
     return cached
+
+
+def _shared_out(count: int, part: int, parts: int) -> list[int]:
+    """All numbers below `count`: this part's own ascending, then those of the others descending."""
+    others = [number for number in range(count) if number % parts != part]
+    return [*range(part, count, parts), *reversed(others)]
 
 
 def _keep_latents(cached: CachedClips, file: UsedFile, encoders: Encoders) -> None:

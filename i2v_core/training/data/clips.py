@@ -9,7 +9,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from ...video import frames_to_clip
 from .audit import Audit, OnFile, cuts_of, examine_all, record_store
-from .clip import Clip, integer, seeded
+from .clip import FileClip, integer, seeded
 from .config import DataConfig
 from .layouts import list_entries
 from .media import FrameFolder, Media
@@ -43,8 +43,13 @@ class Choice:
     image_index: int
 
 
-class FileClips(Dataset[Clip]):
-    """Clips cut from files; see `ClipData`. It can be sent to other processes, such as a DataLoader's workers.
+class FileClips(Dataset[FileClip]):
+    """Clips cut from files; it can be sent to other processes, such as a DataLoader's workers.
+
+    What `clip(item)` gives depends on the configuration and on `item` alone. One pass over the files takes `len(data)`
+    items, and every pass has an order of its own. Where sizes differ (`aspect_buckets`), all items of one group,
+    `item // config.group`, have one size: a batch must lie within a group. Items `step * batch + i` do if `batch`
+    divides `group`, and so do the batches of several processes if their sum does.
 
     A file that was good when the run began and cannot be read any more is named in the log, and another one of its size
     takes its place.
@@ -61,10 +66,10 @@ class FileClips(Dataset[Clip]):
     def __len__(self) -> int:
         return len(self.order)
 
-    def __getitem__(self, item: int) -> Clip:
+    def __getitem__(self, item: int) -> FileClip:
         return self.clip(item)
 
-    def clip(self, item: int) -> Clip:
+    def clip(self, item: int) -> FileClip:
         return self.first_readable(item, self.decode)
 
     def summary(self) -> str:
@@ -78,7 +83,7 @@ class FileClips(Dataset[Clip]):
             digest.update(repr((file.content, file.caption)).encode())
         return digest.hexdigest()
 
-    def first_readable(self, item: int, read: Callable[[Choice], Clip]) -> Clip:
+    def first_readable(self, item: int, read: Callable[[Choice], FileClip]) -> FileClip:
         """Read what an item shows or, if its file went bad, another one.
 
         Raises ValueError if others are bad too.
@@ -111,11 +116,11 @@ class FileClips(Dataset[Clip]):
         image_index = integer(generator, self.config.frames) if self.config.rand_cond_frame else 0
         return Choice(file, timeline, window, image_index)
 
-    def decode(self, choice: Choice) -> Clip:
+    def decode(self, choice: Choice) -> FileClip:
         """Read the pixels."""
         file, index = choice.file, choice.timeline.index
         pixels = frames_to_clip(file.media.read(choice.window.frames, index, file.size, decoder_threads()))
-        return Clip(
+        return FileClip(
             image=pixels[:, choice.image_index],
             image_index=choice.image_index,
             caption=file.caption,

@@ -189,12 +189,18 @@ def device_arguments() -> list[str]:
     return ["--cpu"] if subprocess.run([str(PYTHON), "-c", code], check=False).returncode else []
 
 
-def isolated(base: Path) -> list[str]:
-    """Server arguments: only this pack, and all models, input, output, temp and user files in `base`."""
+def apart(base: Path) -> list[str]:
+    """Server arguments: packs, models, input, output, temp and user files in `base` and nowhere else."""
     (base / "custom_nodes").mkdir(parents=True, exist_ok=True)
-    link_pack(base / "custom_nodes")
     database = f"sqlite:///{(base / 'comfyui.db').as_posix()}"
     return ["--base-directory", str(base), "--database-url", database, "--disable-api-nodes"]
+
+
+def isolated(base: Path) -> list[str]:
+    """Server arguments as those of `apart`, with this pack alone."""
+    arguments = apart(base)
+    link_pack(base / "custom_nodes")
+    return arguments
 
 
 # Commands

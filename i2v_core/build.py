@@ -106,16 +106,17 @@ def build_look_back(
 def build_autoencoder(
     config: AutoencoderConfig | PatchAutoencoderConfig,
     *,
+    operations: Any = nn,
     device: torch.device | str | None = None,
     dtype: torch.dtype | None = None,
 ) -> Autoencoder | PatchAutoencoder:
     """Build an image autoencoder with new weights: Stable Diffusion's kind, ToonCrafter's, or our small one's."""
     with torch.device(device or "cpu"):
         if isinstance(config, PatchAutoencoderConfig):
-            return PatchAutoencoder(config).to(dtype=dtype)
+            return PatchAutoencoder(config, operations=operations).to(dtype=dtype)
         if isinstance(config, DualReferenceConfig):
-            return DualReferenceAutoencoder(config).to(dtype=dtype)
-        return Autoencoder(config).to(dtype=dtype)
+            return DualReferenceAutoencoder(config, operations=operations).to(dtype=dtype)
+        return Autoencoder(config, operations=operations).to(dtype=dtype)
 
 
 def build_text_encoder(

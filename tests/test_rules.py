@@ -13,7 +13,7 @@ PUBLIC_HOST = re.compile(r"(comfy_api\.latest|folder_paths)(\.|$)")
 PACK = [ROOT / "__init__.py", *sorted(ROOT.glob("i2v_core/**/*.py")), *sorted(ROOT.glob("nodes/**/*.py"))]
 SOURCES = [
     *PACK,
-    *(path for folder in ("tests", "tools", "benchmarks") for path in ROOT.glob(f"{folder}/**/*.py")),
+    *(path for folder in ("tests", "tools", "benchmarks", "examples") for path in ROOT.glob(f"{folder}/**/*.py")),
 ]
 NODES = [path for path in PACK if "nodes" in path.relative_to(ROOT).parts[:1]]
 
@@ -52,6 +52,14 @@ def test_imports_follow_the_layout(path: Path) -> None:
             assert not [m for m in found if m.startswith(f".i2v_core.{there}")], f"{here} never imports {there}"
     if place.startswith("i2v_core/"):
         assert not [m for m in found if m.startswith(".nodes")], "the core does not know the nodes"
+
+
+@pytest.mark.parametrize("path", PACK, ids=name)
+def test_hosts_are_told_apart_by_what_they_can_do(path: Path) -> None:
+    """Never by their version, which says nothing of forks and of what a user patched."""
+    text = path.read_text(encoding="utf-8")
+    asked = re.findall(r"comfyui_version|__comfyui|packaging\.version|parse_version|importlib\.metadata", text)
+    assert not asked, "ask for the feature with hasattr, vars or inspect.signature, in nodes/host/"
 
 
 @pytest.mark.parametrize("path", [*SOURCES, ROOT / "dev.py"], ids=name)

@@ -8,6 +8,8 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+MakeResidual = Callable[[int, int, Any], nn.Module]
+
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
@@ -25,23 +27,23 @@ class AutoencoderConfig:
         return 2 ** (len(self.channel_mult) - 1)
 
 
-def _norm(channels: int) -> nn.GroupNorm:
-    return nn.GroupNorm(32, channels, eps=1e-6)
+def _norm(channels: int, operations: Any) -> Any:
+    return operations.GroupNorm(32, channels, eps=1e-6)
 
 
-def _conv(in_channels: int, out_channels: int) -> nn.Conv2d:
-    return nn.Conv2d(in_channels, out_channels, 3, padding=1)
+def _conv(in_channels: int, out_channels: int, operations: Any) -> Any:
+    return operations.Conv2d(in_channels, out_channels, 3, padding=1)
 
 
 class Residual(nn.Module):
     """Two convolutions, added to the input."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int, operations: Any) -> None:
         super().__init__()
-        self.norm1, self.conv1 = _norm(in_channels), _conv(in_channels, out_channels)
-        self.norm2, self.conv2 = _norm(out_channels), _conv(out_channels, out_channels)
+        self.norm1, self.conv1 = _norm(in_channels, operations), _conv(in_channels, out_channels, operations)
+        self.norm2, self.conv2 = _norm(out_channels, operations), _conv(out_channels, out_channels, operations)
         same = in_channels == out_channels
-        self.nin_shortcut = nn.Identity() if same else nn.Conv2d(in_channels, out_channels, 1)
+        self.nin_shortcut = nn.Identity() if same else operations.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.conv1(F.silu(self.norm1(x)))
@@ -51,10 +53,10 @@ class Residual(nn.Module):
 class PositionAttention(nn.Module):
     """Single-head attention over the positions of a picture."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, operations: Any) -> None:
         super().__init__()
-        self.norm = _norm(channels)
-        self.q, self.k, self.v, self.proj_out = (nn.Conv2d(channels, channels, 1) for _ in range(4))
+        self.norm = _norm(channels, operations)
+        self.q, self.k, self.v, self.proj_out = (operations.Conv2d(channels, channels, 1) for _ in range(4))
 
     def forward(self, x: Tensor) -> Tensor:
         h = self.norm(x)
@@ -66,9 +68,9 @@ class PositionAttention(nn.Module):
 class Downsample(nn.Module):
     """Convolution of stride two with the reference's padding on the right and at the bottom only."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, operations: Any) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, channels, 3, stride=2)
+        self.conv = operations.Conv2d(channels, channels, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.pad(x, (0, 1, 0, 1)))
@@ -77,20 +79,20 @@ class Downsample(nn.Module):
 class Upsample(nn.Module):
     """Nearest-neighbor doubling, then a convolution."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, operations: Any) -> None:
         super().__init__()
-        self.conv = _conv(channels, channels)
+        self.conv = _conv(channels, channels, operations)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
-def _middle(channels: int, residual: Callable[[int, int], nn.Module]) -> nn.ModuleDict:
+def _middle(channels: int, residual: MakeResidual, operations: Any) -> nn.ModuleDict:
     return nn.ModuleDict(
         {
-            "block_1": residual(channels, channels),
-            "attn_1": PositionAttention(channels),
-            "block_2": residual(channels, channels),
+            "block_1": residual(channels, channels, operations),
+            "attn_1": PositionAttention(channels, operations),
+            "block_2": residual(channels, channels, operations),
         }
     )
 
@@ -98,23 +100,23 @@ def _middle(channels: int, residual: Callable[[int, int], nn.Module]) -> nn.Modu
 class Encoder(nn.Module):
     """Pixels to the mean and log-variance of the latent."""
 
-    def __init__(self, config: AutoencoderConfig) -> None:
+    def __init__(self, config: AutoencoderConfig, operations: Any) -> None:
         super().__init__()
         width = channels = config.channels
-        self.conv_in = _conv(3, width)
+        self.conv_in = _conv(3, width, operations)
         self.down: Any = nn.ModuleList()
         for level, mult in enumerate(config.channel_mult):
             blocks = nn.ModuleList()
             for _ in range(config.num_res_blocks):
-                blocks.append(Residual(channels, width * mult))
+                blocks.append(Residual(channels, width * mult, operations))
                 channels = width * mult
             stage = nn.ModuleDict({"block": blocks})
             if level < len(config.channel_mult) - 1:
-                stage["downsample"] = Downsample(channels)
+                stage["downsample"] = Downsample(channels, operations)
             self.down.append(stage)
-        self.mid = _middle(channels, Residual)
-        self.norm_out = _norm(channels)
-        self.conv_out = _conv(channels, 2 * config.latent_channels)
+        self.mid = _middle(channels, Residual, operations)
+        self.norm_out = _norm(channels, operations)
+        self.conv_out = _conv(channels, 2 * config.latent_channels, operations)
 
     def forward(self, x: Tensor, features: list[Tensor] | None = None) -> Tensor:
         """Encode; a list that is given receives each level's features, fine to coarse, and then the first layer's."""
@@ -137,27 +139,27 @@ class Decoder(nn.Module):
     """Latent to pixels; `up` is numbered from fine to coarse, as in the checkpoints.
 
     Args:
-        residual: makes a residual block from its channels in and out.
+        residual: makes a residual block from its channels in and out, and the layer classes.
     """
 
-    def __init__(self, config: AutoencoderConfig, residual: Callable[[int, int], nn.Module] = Residual) -> None:
+    def __init__(self, config: AutoencoderConfig, operations: Any, residual: MakeResidual = Residual) -> None:
         super().__init__()
         width, channels = config.channels, config.channels * config.channel_mult[-1]
-        self.conv_in = _conv(config.latent_channels, channels)
-        self.mid = _middle(channels, residual)
+        self.conv_in = _conv(config.latent_channels, channels, operations)
+        self.mid = _middle(channels, residual, operations)
         stages: list[nn.Module] = []
         for level, mult in reversed(list(enumerate(config.channel_mult))):
             blocks = nn.ModuleList()
             for _ in range(config.num_res_blocks + 1):
-                blocks.append(residual(channels, width * mult))
+                blocks.append(residual(channels, width * mult, operations))
                 channels = width * mult
             stage = nn.ModuleDict({"block": blocks})
             if level:
-                stage["upsample"] = Upsample(channels)
+                stage["upsample"] = Upsample(channels, operations)
             stages.insert(0, stage)
         self.up: Any = nn.ModuleList(stages)
-        self.norm_out = _norm(channels)
-        self.conv_out = _conv(channels, 3)
+        self.norm_out = _norm(channels, operations)
+        self.conv_out = _conv(channels, 3, operations)
 
     def forward(self, z: Tensor) -> Tensor:
         h = self.conv_in(z)
@@ -172,14 +174,19 @@ class Decoder(nn.Module):
 
 
 class Autoencoder(nn.Module):
-    """Encode pictures to scaled latents and back; the latent is the mean of the posterior, never a sample."""
+    """Encode pictures to scaled latents and back; the latent is the mean of the posterior, never a sample.
 
-    def __init__(self, config: AutoencoderConfig, decoder: nn.Module | None = None) -> None:
+    Args:
+        decoder: in place of the usual one.
+        operations: layer classes, such as the host's.
+    """
+
+    def __init__(self, config: AutoencoderConfig, decoder: nn.Module | None = None, *, operations: Any = nn) -> None:
         super().__init__()
         self.config = config
-        self.encoder, self.decoder = Encoder(config), decoder or Decoder(config)
-        self.quant_conv = nn.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
-        self.post_quant_conv = nn.Conv2d(config.latent_channels, config.latent_channels, 1)
+        self.encoder, self.decoder = Encoder(config, operations), decoder or Decoder(config, operations)
+        self.quant_conv = operations.Conv2d(2 * config.latent_channels, 2 * config.latent_channels, 1)
+        self.post_quant_conv = operations.Conv2d(config.latent_channels, config.latent_channels, 1)
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels `b 3 h w` in [-1, 1] to latents `b c h/f w/f` of unit scale."""

@@ -6,6 +6,7 @@ and where they are many by addition to those two frames. Names are those of its 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -34,13 +35,13 @@ class DualReferenceConfig(AutoencoderConfig):
 class TemporalStack(nn.Module):
     """Two convolutions over three frames, added to the input; the second starts at zero."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, operations: Any) -> None:
         super().__init__()
         # Normalized over time and space together, and with another epsilon than the spatial layers.
-        self.in_layers = nn.Sequential(nn.GroupNorm(32, channels), nn.SiLU(), _temporal(channels))
-        self.out_layers = nn.Sequential(
-            nn.GroupNorm(32, channels), nn.SiLU(), nn.Identity(), _zero(_temporal(channels))
-        )
+        norms = [operations.GroupNorm(32, channels) for _ in range(2)]
+        first, last = _temporal(channels, operations), _zero(_temporal(channels, operations))
+        self.in_layers = nn.Sequential(norms[0], nn.SiLU(), first)
+        self.out_layers = nn.Sequential(norms[1], nn.SiLU(), nn.Identity(), last)
 
     def forward(self, clip: Tensor) -> Tensor:
         return clip + self.out_layers(self.in_layers(clip))
@@ -49,9 +50,9 @@ class TemporalStack(nn.Module):
 class VideoResidual(Residual):
     """A residual block of pictures, mixed with what a temporal one makes of its output."""
 
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels)
-        self.time_stack = TemporalStack(out_channels)
+    def __init__(self, in_channels: int, out_channels: int, operations: Any) -> None:
+        super().__init__(in_channels, out_channels, operations)
+        self.time_stack = TemporalStack(out_channels, operations)
         self.mix_factor = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor, frames: int = 1) -> Tensor:
@@ -61,25 +62,12 @@ class VideoResidual(Residual):
         return rearrange(mixed, "b c t h w -> (b t) c h w")
 
 
-class VideoConvolution(nn.Conv2d):
-    """A convolution of pictures, and one over three frames of its result."""
-
-    def __init__(self, in_channels: int, out_channels: int) -> None:
-        super().__init__(in_channels, out_channels, 3, padding=1)
-        self.time_mix_conv = _temporal(out_channels)
-
-    def forward(self, x: Tensor, frames: int = 1) -> Tensor:
-        """Features `(b t) c h w` of clips of this many frames."""
-        clip = rearrange(super().forward(x), "(b t) c h w -> b c t h w", t=frames)
-        return rearrange(self.time_mix_conv(clip), "b c t h w -> (b t) c h w")
-
-
 class ReferenceAddition(nn.Module):
     """Add the references' features to the first and the last frame."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, operations: Any) -> None:
         super().__init__()
-        self.conv = _zero(nn.Conv2d(channels, channels, 1))
+        self.conv = _zero(operations.Conv2d(channels, channels, 1))
 
     def forward(self, x: Tensor, references: Tensor) -> Tensor:
         """Features `(b t) c h w` and references `b c 2 h w`."""
@@ -95,12 +83,12 @@ class ReferenceAddition(nn.Module):
 class ReferenceAttention(nn.Module):
     """Every position of every frame attends to all positions of both references."""
 
-    def __init__(self, channels: int, heads: int) -> None:
+    def __init__(self, channels: int, heads: int, operations: Any) -> None:
         super().__init__()
         self.heads, width = heads, heads * FUSION_HEAD_DIM
-        self.norm = nn.GroupNorm(32, channels, eps=1e-6)
-        self.to_q, self.to_k, self.to_v = (nn.Linear(channels, width, bias=False) for _ in range(3))
-        self.to_out = nn.Sequential(_zero(nn.Linear(width, channels)))
+        self.norm = operations.GroupNorm(32, channels, eps=1e-6)
+        self.to_q, self.to_k, self.to_v = (operations.Linear(channels, width, bias=False) for _ in range(3))
+        self.to_out = nn.Sequential(_zero(operations.Linear(width, channels)))
 
     def forward(self, x: Tensor, references: Tensor) -> Tensor:
         """Features `(b t) c h w` and references `b c 2 h w`."""
@@ -115,17 +103,18 @@ class ReferenceAttention(nn.Module):
 class DualReferenceDecoder(Decoder):
     """Latents of whole clips to pixels, with or without references."""
 
-    def __init__(self, config: DualReferenceConfig) -> None:
-        super().__init__(config, VideoResidual)
+    def __init__(self, config: DualReferenceConfig, operations: Any) -> None:
+        super().__init__(config, operations, VideoResidual)
         widths = [config.channels * mult for mult in config.channel_mult]
         self.attn_refinement = nn.ModuleList(
-            ReferenceAttention(width, config.fusion_heads)
+            ReferenceAttention(width, config.fusion_heads, operations)
             if level in config.fusion_levels
-            else ReferenceAddition(width)
+            else ReferenceAddition(width, operations)
             for level, width in enumerate(widths)
         )
-        self.attn_refinement.append(ReferenceAddition(widths[0]))
-        self.conv_out = VideoConvolution(widths[0], 3)
+        self.attn_refinement.append(ReferenceAddition(widths[0], operations))
+        # A part of the convolution of pictures, because the checkpoints name it so.
+        self.conv_out.time_mix_conv = _temporal(3, operations)
 
     def forward(self, z: Tensor, references: Sequence[Tensor] | None = None) -> Tensor:
         """Latents `b c t h w` to pixels `b 3 t h*f w*f`.
@@ -147,14 +136,15 @@ class DualReferenceDecoder(Decoder):
         h = F.silu(self.norm_out(h))
         if references is not None:
             h = self.attn_refinement[-1](h, references[-1])
-        return rearrange(self.conv_out(h, frames), "(b t) c h w -> b c t h w", t=frames)
+        pixels = rearrange(self.conv_out(h), "(b t) c h w -> b c t h w", t=frames)
+        return self.conv_out.time_mix_conv(pixels)
 
 
 class DualReferenceAutoencoder(Autoencoder):
     """Stable Diffusion's encoder, and a decoder of clips that may look at the encoder's view of two images."""
 
-    def __init__(self, config: DualReferenceConfig) -> None:
-        super().__init__(config, DualReferenceDecoder(config))
+    def __init__(self, config: DualReferenceConfig, *, operations: Any = nn) -> None:
+        super().__init__(config, DualReferenceDecoder(config, operations), operations=operations)
 
     def reference_features(self, images: Tensor) -> list[Tensor]:
         """What the decoder takes from the first and the last image `b 3 2 h w` in [-1, 1]."""
@@ -188,8 +178,8 @@ def decode_middle_twice(decode: Callable[[Tensor], Tensor], latents: Tensor) -> 
     return torch.cat([pixels[:, :, : middle - 1], again[:, :, middle - 2 : middle], pixels[:, :, middle + 1 :]], dim=2)
 
 
-def _temporal(channels: int) -> nn.Conv3d:
-    return nn.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
+def _temporal(channels: int, operations: Any) -> Any:
+    return operations.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0))
 
 
 def _zero(layer: nn.Module) -> nn.Module:

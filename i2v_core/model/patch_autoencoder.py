@@ -36,20 +36,20 @@ class PatchAutoencoderConfig:
 class PatchAutoencoder(nn.Module):
     """Encode patches linearly; decode them linearly, then add what the cleaning network finds."""
 
-    def __init__(self, config: PatchAutoencoderConfig) -> None:
+    def __init__(self, config: PatchAutoencoderConfig, *, operations: Any = nn) -> None:
         super().__init__()
         self.config = config
         patch, width = config.patch, config.refine_channels
-        self.encoder = nn.Conv2d(3, config.latent_channels, patch, stride=patch)
-        self.decoder = nn.ConvTranspose2d(config.latent_channels, 3, patch, stride=patch)
+        self.encoder = operations.Conv2d(3, config.latent_channels, patch, stride=patch)
+        self.decoder = operations.ConvTranspose2d(config.latent_channels, 3, patch, stride=patch)
         self.refine = nn.Sequential(
-            nn.Conv2d(3, width, 3, padding=1),
+            operations.Conv2d(3, width, 3, padding=1),
             nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1),
+            operations.Conv2d(width, width, 3, padding=1),
             nn.SiLU(),
-            nn.Conv2d(width, width, 3, padding=1),
+            operations.Conv2d(width, width, 3, padding=1),
             nn.SiLU(),
-            nn.Conv2d(width, 3, 3, padding=1),
+            operations.Conv2d(width, 3, 3, padding=1),
         )
 
     def encode(self, pixels: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ Without it a small video model first learns the mean of all motions, and takes l
 
 import torch
 from torch import nn
+from torch.nn import Linear
 from torch.nn import functional as F
 
 from ..model.text_encoder import TextEncoder
@@ -17,7 +18,7 @@ def pretrain_text_encoder(
     """Train the pooled vector to name the motion of a caption; return the share named rightly in the last step."""
     generator = torch.Generator().manual_seed(seed)
     device = encoder.token_embedding.weight.device
-    head = nn.Linear(encoder.config.features, len(MOTIONS), device=device)
+    head = Linear(encoder.config.features, len(MOTIONS), device=device)
     nn.init.zeros_(head.weight)
     nn.init.zeros_(head.bias)
     optimizer = torch.optim.AdamW([*encoder.parameters(), *head.parameters()], lr=learning_rate)

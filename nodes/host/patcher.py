@@ -19,9 +19,9 @@ def make_patcher(
 ) -> Any:
     """Give a module to the host: the patcher class that it chose at start, which old versions do not have."""
     plain = comfy.model_patcher.ModelPatcher
-    kind = plain if disable_dynamic else getattr(comfy.model_patcher, "CoreModelPatcher", plain)
+    kind = plain if disable_dynamic else vars(comfy.model_patcher).get("CoreModelPatcher", plain)
     # The host records the dtypes before weights arrive as memory-mapped tensors of the file's own dtype.
-    record_dtypes = getattr(comfy.model_management, "archive_model_dtypes", None)
+    record_dtypes = vars(comfy.model_management).get("archive_model_dtypes")
     if record_dtypes is not None:
         record_dtypes(module)
     return kind(module, load_device=load_device, offload_device=offload_device)

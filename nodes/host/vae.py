@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import comfy.ops
 import comfy.sd
 import comfy.taesd.taesd
 import torch
@@ -24,11 +25,12 @@ def load_vae(contents: CheckpointContents) -> Any:
         return comfy.sd.VAE(sd=tensors)
     if isinstance(config, PatchAutoencoderConfig):
         # Half precision saves nothing at this size and costs picture quality.
-        return _own_vae(build_autoencoder(config), config, tensors, torch.float32)
+        network = build_autoencoder(config, operations=comfy.ops.disable_weight_init)
+        return _own_vae(network, config, tensors, torch.float32)
     if isinstance(config, DualReferenceConfig):
         with torch.device("meta"):
-            network = HostDualReference(config)
-        return _own_vae(network, config, tensors, None)
+            references = HostDualReference(config, operations=comfy.ops.disable_weight_init)
+        return _own_vae(references, config, tensors, None)
     # Half precision saves nothing at this size and costs picture quality.
     vae = comfy.sd.VAE(sd=tensors, config={"params": _parameters(config)}, dtype=torch.float32)
     vae.latent_channels = config.latent_channels

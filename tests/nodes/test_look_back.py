@@ -320,8 +320,8 @@ def test_what_does_not_fit_is_refused_in_one_sentence(
     refused("other steps in every piece", lambda: run(apply(host_sd, moving, frames_at_once=2), EMPTY, "dpm_adaptive"))
     other = copy.copy(host_sd)
     other.model = torch.nn.Module()
-    other.model.diffusion_model = torch.nn.Linear(1, 1)
-    refused("U-Net of the Stable Diffusion family.*got a Module with Linear", lambda: apply(other, moving))
+    other.model.diffusion_model = torch.nn.Bilinear(1, 1, 1)
+    refused("U-Net of the Stable Diffusion family.*got a Module with Bilinear", lambda: apply(other, moving))
     assert run(patched, EMPTY).isfinite().all()
 
 

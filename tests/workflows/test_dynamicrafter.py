@@ -15,6 +15,7 @@ WORKFLOWS = {
     "animate_dynamicrafter_256": "dynamicrafter_256",
     "animate_dynamicrafter_512": "dynamicrafter_512",
     "animate_dynamicrafter_1024": "dynamicrafter_1024",
+    "animate_dynamicrafter_longer": "dynamicrafter_512",
     "interpolate_two_images": "dynamicrafter_512_interp",
     "loop": "dynamicrafter_512_interp",
     "interpolate_tooncrafter": "tooncrafter",

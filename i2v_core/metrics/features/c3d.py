@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import Conv3d, Linear
 from torch.nn import functional as F
 
 from ...files import StrPath
@@ -31,8 +32,8 @@ class C3D(nn.Module):
     def __init__(self, classes: int = 101) -> None:
         super().__init__()
         for name, (inputs, outputs) in CHANNELS.items():
-            self.add_module(name, nn.Conv3d(inputs, outputs, 3, padding=1))
-        self.fc6, self.fc7, self.fc8 = nn.Linear(8192, 4096), nn.Linear(4096, 4096), nn.Linear(4096, classes)
+            self.add_module(name, Conv3d(inputs, outputs, 3, padding=1))
+        self.fc6, self.fc7, self.fc8 = Linear(8192, 4096), Linear(4096, 4096), Linear(4096, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         for name in CHANNELS:

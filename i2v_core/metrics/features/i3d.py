@@ -10,6 +10,7 @@ from typing import Literal
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.nn import Conv3d
 from torch.nn import functional as F
 
 from ...files import StrPath
@@ -47,7 +48,7 @@ class Unit3D(nn.Module):
     def __init__(self, inputs: int, outputs: int, kernel: int = 1, stride: int = 1, last: bool = False) -> None:
         super().__init__()
         self.kernel, self.stride = (kernel,) * 3, (stride,) * 3
-        self.conv3d = nn.Conv3d(inputs, outputs, kernel, stride, bias=last)
+        self.conv3d = Conv3d(inputs, outputs, kernel, stride, bias=last)
         self.bn = None if last else nn.BatchNorm3d(outputs)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -116,6 +116,7 @@ EXAMPLES: dict[str, tuple[Row, ...] | Canvas] = {
             "linear, 1 to 1": {"7.fusion": "linear", "7.last_lambda": 1.0},
         },
     ),
+    "I2VApplyImageProjection": Canvas("animate_image_projection", ("2", "4", "5")),
     "I2VImageNoisePrior": rows(
         "image_prior_any_model",
         {"7.last_lambda": 0.2},

@@ -40,8 +40,8 @@ def open_editor(browser: Any, server: ComfyServer, images: Path, errors: list[st
     if errors is not None:
         page.on("console", lambda said: errors.extend([without_addresses(said.text)] if said.type == "error" else []))
         page.on("pageerror", lambda error: errors.append(without_addresses(str(error))))
-    page.goto(server.url, timeout=120_000)
-    page.wait_for_function(READY, timeout=120_000)
+    page.goto(server.url, timeout=300_000)
+    page.wait_for_function(READY, timeout=300_000)
     return page
 
 

@@ -1,9 +1,9 @@
-"""Turn `workflows/api/NAME.json` into `workflows/NAME.json` with the host's own front end, and make its thumbnail.
+"""Turn `workflows/api/NAME.json` into `workflows/NAME.json` with the host's own front end.
 
-    python tools/lay_out_workflow.py animate_image --note note.md --thumbnail clip.mp4
+    python tools/lay_out_workflow.py animate_image --note note.md
 
-Nodes stand in columns by their place in the graph, a note with the text of `--note` stands first. Needs what
-`python3 dev.py test` installs.
+Nodes stand in columns by their place in the graph, a note with the text of `--note` stands first; `tools/pictures.py`
+makes pictures of it. Needs what `python3 dev.py test` installs.
 """
 
 import argparse
@@ -122,27 +122,6 @@ def view(places: list[Place]) -> dict[str, Any]:
     return {"scale": scale, "offset": [90 / scale, 190 / scale]}
 
 
-def write_thumbnail(source: Path, target: Path) -> None:
-    """Write a picture, or six frames of a video in two rows, as a JPEG of at most 768 x 512."""
-    from PIL import Image
-
-    from i2v_core.video import read_video
-
-    if source.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp"):
-        with Image.open(source) as picture:
-            sheet = picture.convert("RGB")
-    else:
-        frames = read_video(source).frames
-        count, height, width = frames.shape[:3]
-        sheet = Image.new("RGB", (3 * width, 2 * height))
-        for cell in range(6):
-            frame = Image.fromarray(frames[round(cell * (count - 1) / 5)].numpy())
-            sheet.paste(frame, (cell % 3 * width, cell // 3 * height))
-    factor = min(768 / sheet.width, 512 / sheet.height)
-    sheet = sheet.resize((round(sheet.width * factor), round(sheet.height * factor)), Image.Resampling.LANCZOS)
-    sheet.save(target, quality=88)
-
-
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", help="of the workflow, without folder and suffix")
@@ -150,7 +129,6 @@ def parse() -> argparse.Namespace:
         "--root", type=Path, default=Path(__file__).resolve().parent.parent, help="repository to work on"
     )
     parser.add_argument("--note", type=Path, help="file with the Markdown text of the note (default: keep the old one)")
-    parser.add_argument("--thumbnail", type=Path, help="picture or video to make the thumbnail from")
     parser.add_argument("--screenshot", type=Path, help="where to write a picture of the canvas, to look at")
     return parser.parse_args()
 
@@ -168,8 +146,6 @@ def main() -> int:
     note = options.note.read_text(encoding="utf-8") if options.note else kept_note(target)
     if (chromium := dev.find_chromium()) is None:
         raise SystemExit("No Chromium was found: install it, or run `python3 dev.py test` as root on Debian.")
-    if options.thumbnail:
-        write_thumbnail(options.thumbnail, target.with_suffix(".jpg"))
     with tempfile.TemporaryDirectory() as base:
         arguments = [*dev.isolated(Path(base)), "--cpu"]
         log = Path(base) / "server.log"

@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError
@@ -61,7 +61,7 @@ class Average:
 
 def whole(tensor: Tensor) -> Tensor:
     """A tensor's values on the CPU, gathered if it is spread over processes."""
-    values: Tensor = tensor.full_tensor() if is_sharded(tensor) else tensor  # type: ignore[operator]
+    values: Tensor = cast(Any, tensor).full_tensor() if is_sharded(tensor) else tensor
     return values.detach().cpu()
 
 

@@ -3,7 +3,10 @@
 import os
 from collections.abc import Callable, Sequence
 
+import torch
+
 from ..files import StrPath
+from .config import TrainingConfig
 from .config_file import read_config
 from .methods import plan_run, run
 from .stop import TrainingCanceled
@@ -35,7 +38,15 @@ def train_from_file(
             result(plan.text())
         return 0
     try:
-        path = run(resolved, on_plan=lambda plan: tell(plan.text()) if speaks else None)
+        return _run(resolved, speaks, tell, result)
+    finally:
+        if torch.distributed.is_initialized():
+            torch.distributed.destroy_process_group()
+
+
+def _run(config: TrainingConfig, speaks: bool, tell: Callable[[str], None], result: Callable[[str], None]) -> int:
+    try:
+        path = run(config, on_plan=lambda plan: tell(plan.text()) if speaks else None)
     except TrainingCanceled as canceled:
         tell(f"{canceled}; the same command goes on from here")
         return CANCELED

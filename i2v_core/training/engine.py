@@ -180,7 +180,8 @@ class Engine:
                 self._tell("failed", message=str(error))
             raise
         finally:
-            self.accelerator.end_training()
+            for tracker in self.accelerator.trackers:  # the processes themselves may have another run before them
+                tracker.finish()
 
     def _steps(self, on_step: OnStep | None) -> None:
         self._tell("training")
@@ -208,7 +209,8 @@ class Engine:
         norm = math.nan
         if self.accelerator.sync_gradients:
             set_rates(self.optimizer, list(self.rates.values()), self.place.step, self.config)
-            norm = float(self.accelerator.clip_grad_norm_(self.trained.values(), self.config.optim.max_grad_norm))
+            clipped = self.accelerator.clip_grad_norm_(self.trained.values(), self.config.optim.max_grad_norm)
+            norm = whole(clipped).item()
         self.optimizer.step()
         self.optimizer.zero_grad()
         if self.average is not None and self.accelerator.sync_gradients:

@@ -6,13 +6,12 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ..files import StrPath
@@ -62,16 +61,25 @@ class Average:
 
 def whole(tensor: Tensor) -> Tensor:
     """A tensor's values on the CPU, gathered if it is spread over processes."""
-    values = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+    values: Tensor = cast(Any, tensor).full_tensor() if is_sharded(tensor) else tensor
     return values.detach().cpu()
+
+
+def is_sharded(tensor: Tensor) -> bool:
+    """Whether this process holds but a part of a tensor; `torch.distributed.tensor` takes long to import."""
+    return hasattr(tensor, "full_tensor")
 
 
 @torch.no_grad()
 def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
     for source, target in zip(sources, targets, strict=True):
-        if isinstance(target, DTensor) and not isinstance(source, DTensor):
-            source = distribute_tensor(source.to(target.device), target.device_mesh, target.placements)  # noqa: PLW2901
-        target.copy_(source)
+        target.copy_(_spread_like(target, source) if is_sharded(target) and not is_sharded(source) else source)
+
+
+def _spread_like(target: Any, source: Tensor) -> Tensor:
+    from torch.distributed.tensor import distribute_tensor
+
+    return distribute_tensor(source.to(target.device), target.device_mesh, target.placements)
 
 
 def checkpoints(folder: StrPath) -> list[Path]:

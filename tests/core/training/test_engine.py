@@ -61,7 +61,7 @@ def started(config: TrainingConfig, folder: Path) -> subprocess.Popen[str]:
     write_config(config, path)
     environment = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(command(path), cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True)
-    until = time.monotonic() + 120
+    until = time.monotonic() + 600
     while not (log.exists() and len(log.read_text().splitlines()) >= 6):
         assert process.poll() is None and time.monotonic() < until, process.communicate()[1]
         time.sleep(0.01)
@@ -90,7 +90,7 @@ def test_sigterm_leaves_a_checkpoint_of_the_very_step(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, max_train_steps=10_000, checkpointing_steps=10_000)
     process = started(config, tmp_path)
     process.send_signal(signal.SIGTERM)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=300)
     assert process.returncode == 130
     assert "ended by SIGTERM; the same command goes on from here" in told
     progress = json.loads((tmp_path / "run" / "progress.json").read_text())

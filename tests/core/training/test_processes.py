@@ -42,7 +42,7 @@ def torchrun(*arguments: str) -> subprocess.Popen[str]:
 def finished(*processes: subprocess.Popen[str]) -> None:
     try:
         for process in processes:
-            _, told = process.communicate(timeout=240)
+            _, told = process.communicate(timeout=600)
             assert process.returncode == 0, told
     finally:
         for process in processes:

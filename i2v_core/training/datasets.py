@@ -1,10 +1,17 @@
 """The kinds of data that a configuration may name: each a frozen configuration and what opens it."""
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
+
+from ..model.autoencoder import Autoencoder
+from ..model.patch_autoencoder import PatchAutoencoder
 from .clips import ClipData
+from .data import DataConfig, Encoders, FileClips, fill_cache, weights_hash
+from .data import open_data as open_files
 from .moving_crops import MovingCrops, MovingCropsConfig
 
 
@@ -18,6 +25,7 @@ class DataKind:
 
 DATASETS: dict[str, DataKind] = {
     "moving_crops": DataKind(MovingCropsConfig, MovingCrops),
+    "files": DataKind(DataConfig, open_files),
 }
 
 
@@ -29,3 +37,19 @@ def kind_of(config: Any) -> str:
 def open_data(config: Any) -> ClipData:
     """The data set that a configuration describes."""
     return DATASETS[kind_of(config)].open(config)
+
+
+def keep_latents(data: ClipData, autoencoder: Autoencoder | PatchAutoencoder, device: str) -> ClipData:
+    """The same data with every frame encoded once, if its configuration wants `cache_latents`.
+
+    Args:
+        device: "cpu", or "auto" for this process's GPU if there is one.
+    """
+    if not isinstance(data, FileClips) or not data.config.cache_latents:
+        return data
+    part, parts = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    local = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    place = torch.device(local if device == "auto" and torch.cuda.is_available() else "cpu")
+    autoencoder.to(place)
+    encoders = Encoders(autoencoder.encode, weights_hash(autoencoder), device=place)
+    return fill_cache(data, encoders, part=part, parts=parts)

@@ -18,7 +18,7 @@ from ..weights.files import weights_file
 from .adapter import Method, lesson
 from .config import TrainingConfig, ValidationConfig
 from .config_file import decode_options
-from .datasets import open_data
+from .datasets import keep_latents, open_data
 from .dynamicrafter import DYNAMICRAFTER
 from .engine import OnPlan, OnStep, Task, plan, train
 from .image_retention import IMAGE_RETENTION
@@ -82,7 +82,8 @@ def adapter_task(config: TrainingConfig, checkpoint: Checkpoint | None = None, m
     for companion in companions:
         companion.requires_grad_(False)
     choose_trained(checkpoint.unet, method, options)
-    taught, data = lesson(method, config, checkpoint, adapter, options), open_data(config.data)
+    taught = lesson(method, config, checkpoint, adapter, options)
+    data = keep_latents(open_data(config.data), checkpoint.autoencoder, config.train.device)
 
     def preview(validation: ValidationConfig) -> Tensor:
         return make_preview(taught.checkpoint, taught.denoiser, data, validation)

@@ -6,27 +6,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ..clips import Clip
+
 
 @dataclass(frozen=True, eq=False)
-class FileClip:
+class FileClip(Clip):
     """One clip of a file.
 
     Attributes:
-        pixels: `c t h w` in [-1, 1]; None if latents come from the cache.
-        image: pixels of the given picture, `c h w` in [-1, 1]; `image_index` is its number in the clip.
-        caption: "" if there is none.
-        fps: frames per second that the clip's frames are apart; None where nobody knows.
-        latents: `c t h w` as the autoencoder gives them; None without a cache.
         text, pooled_text: features of the caption from the cache, `n d` and `d`.
         name: the file, for messages.
     """
 
-    pixels: Tensor | None
-    image: Tensor
-    caption: str
-    image_index: int = 0
-    fps: float | None = None
-    latents: Tensor | None = None
     text: Tensor | None = None
     pooled_text: Tensor | None = None
     name: str = ""

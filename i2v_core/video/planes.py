@@ -52,8 +52,11 @@ def to_frame(picture: Tensor, pixels: PixelFormat) -> av.VideoFrame:
         picture: `h w c` with c 3, or 4 where the format has alpha; floating point in [0, 1] (overshoot is clamped) or
             uint8, on any device.
     """
-    color = picture.float() / 255 if picture.dtype == torch.uint8 else picture.float()
-    planes = _to_planes(_grow(rearrange(color.clamp(0, 1), "h w c -> c h w"), pixels.chroma), pixels)
+    color = picture.detach().float() / 255 if picture.dtype == torch.uint8 else picture.detach().float()
+    channels = rearrange(color, "h w c -> c h w")
+    # Straight into planes: every further copy of a frame costs as much as the arithmetic.
+    channels = torch.clamp(channels, 0, 1, out=channels.new_empty(channels.shape))
+    planes = _to_planes(_grow(channels, pixels.chroma), pixels)
     height, width = planes[0].shape[:2]
     frame = av.VideoFrame(width, height, pixels.name)
     for plane, values in zip(frame.planes, planes, strict=True):
@@ -100,11 +103,11 @@ def _shrink(chroma: Tensor, down: int, across: int) -> Tensor:
 def _grow(channels: Tensor, multiples: tuple[int, int]) -> Tensor:
     """Repeat the last row and column of `c h w` up to sides of these multiples."""
     down, across = (-side % multiple for side, multiple in zip(channels.shape[1:], multiples, strict=True))
-    return functional.pad(channels, (0, across, 0, down), mode="replicate") if down or across else channels.contiguous()
+    return functional.pad(channels, (0, across, 0, down), mode="replicate") if down or across else channels
 
 
 def _fill(plane: av.video.plane.VideoPlane, values: Tensor, dtype: str) -> None:
     """Write `h w` or `h w c` into a plane, whose lines are longer than the picture."""
-    rows = values.reshape(len(values), -1).detach().cpu().numpy()
+    rows = values.reshape(len(values), -1).cpu().numpy()
     lines = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // np.dtype(dtype).itemsize)  # type: ignore[call-overload]
     np.copyto(lines[: len(rows), : rows.shape[1]], rows, casting="unsafe")

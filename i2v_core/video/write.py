@@ -1,10 +1,12 @@
 """Writing video files, animations and numbered pictures, one frame at a time."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar, cast
 
 import av
 import torch
@@ -24,6 +26,7 @@ from .read import as_fps
 
 Frames = Iterable[Tensor]
 OnFrame = Callable[[int], None]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -192,7 +195,7 @@ class _Writer:
 
     def _pictures(self, frames: Frames, on_frame: OnFrame) -> Iterable[av.VideoFrame]:
         if self.encoding.how.encoder != "gif":
-            return self._convert(frames)
+            return _one_ahead(self._convert(frames))
         # While the palette is counted nothing is encoded, but one may cancel.
         passes = iter((lambda: on_frame(0), lambda: None))
         return to_palette(lambda: self._convert(frames, next(passes)))
@@ -241,6 +244,16 @@ class _Writer:
                 f"FFmpeg's {self.encoding.how.encoder} does not take pictures of {picture.height}x{picture.width} at "
                 f"{float(self.rate):g} frames per second ({error.strerror}). Choose another size or format."
             ) from error
+
+
+def _one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The same items; the next one is made in another thread while the last one is used."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(next, items, end)
+        while (item := following.result()) is not end:
+            following = pool.submit(next, items, end)
+            yield cast(T, item)
 
 
 def _with_alpha(frame: Tensor) -> Tensor:

@@ -6,7 +6,8 @@ frames to the true future (moving clips), how alike the frames are to the given 
 image projection (the mean cosine of its global token, in the manner of ISIM), and what it costs: processor seconds of
 one guided pass, bytes of weights and the most that tensors hold in a pass, relative to the base alone.
 
-Usage: `python benchmarks/_all_together.py --clips 28 --output docs/all_together.json`
+Usage: `python benchmarks/_all_together.py --clips 28 --output docs/all_together.json`, row after row; `--table` prints
+what is in that file as Markdown instead.
 """
 
 import argparse
@@ -103,6 +104,20 @@ def cost(checkpoint: Checkpoint, denoiser: Denoiser, items: list[CaptionedClip],
     }
 
 
+def table(report: dict[str, Any]) -> str:
+    """The rows as Markdown, costs relative to the row "none"."""
+    rows, lines = (
+        report["rows"],
+        ["| methods | followed | first frame | all frames | ISIM | time | weights | tensors |"],
+    )
+    lines.append("|---|---|---|---|---|---|---|---|")
+    for name, row in rows.items():
+        costs = [f"{row[cost] / rows['none'][cost]:.2f}" for cost in ("seconds", "weights_mib", "tensors_mib")]
+        values = [f"{row['followed']:.2f}", *(str(row[key]) for key in ("first_frame_psnr", "psnr", "isim")), *costs]
+        lines.append(f"| {' | '.join([name, *values])} |")
+    return "\n".join(lines)
+
+
 @torch.inference_mode()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -110,7 +125,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=7)
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--output", type=Path, required=True)
+    parser.add_argument("--table", action="store_true")
     options = parser.parse_args()
+    if options.table:
+        print(table(json.loads(options.output.read_text(encoding="utf-8"))))
+        return
     torch.set_num_threads(1)
     data = MovingCrops(MovingCropsConfig(seed=1, photographs=TEST_PHOTOGRAPHS))
     items = [data.clip(i, MOTIONS[i % len(MOTIONS)]) for i in range(options.clips)]

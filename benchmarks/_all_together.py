@@ -6,8 +6,8 @@ frames to the true future (moving clips), how alike the frames are to the given 
 image projection (the mean cosine of its global token, in the manner of ISIM), and what it costs: processor seconds of
 one guided pass, bytes of weights and the most that tensors hold in a pass, relative to the base alone.
 
-Usage: `python benchmarks/_all_together.py --clips 28 --output docs/all_together.json`, row after row; `--table` prints
-what is in that file as Markdown instead.
+Usage: `python benchmarks/_all_together.py --clips 28 --output docs/all_together.json`, row after row, going on
+where it was interrupted; `--table` prints what is in that file as Markdown instead.
 """
 
 import argparse
@@ -45,9 +45,9 @@ FILES = {
 def variants() -> dict[str, tuple[str, ...]]:
     """Methods at work, by the name of the row."""
     every = tuple(FILES)
-    rows = {"all four": every}
+    rows = {"all four": every, "none": ()}
     rows |= {f"without {out}": tuple(name for name in every if name != out) for out in every}
-    return rows | {"none": ()} | {f"{name} alone": (name,) for name in every}
+    return rows | {f"{name} alone": (name,) for name in every}
 
 
 def adapted(names: tuple[str, ...]) -> tuple[Checkpoint, Denoiser]:
@@ -136,7 +136,13 @@ def main() -> None:
     config = GenerateConfig(steps=options.steps)
     projection: Any = load_adapter(DEMO / "adapters/image_projection.safetensors").module
     report: dict[str, Any] = {"clips": options.clips, "steps": options.steps, "rows": {}}
+    if options.output.exists():  # what an interrupted run has measured already
+        report = json.loads(options.output.read_text(encoding="utf-8"))
+        if (report["clips"], report["steps"]) != (options.clips, options.steps):
+            parser.error(f"{options.output} holds rows of other clips or steps: delete it or name another file")
     for row, names in variants().items():
+        if row in report["rows"]:
+            continue
         checkpoint, denoiser = adapted(names)
         assert checkpoint.autoencoder is not None
         clips = []

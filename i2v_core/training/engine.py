@@ -25,7 +25,16 @@ from .log import Place, Progress, ProgressFile, State, append_row, forget_rows_a
 from .plan import Plan, estimate_memory
 from .preview import write_preview
 from .setup import learning_rates, make_accelerator, make_optimizer, set_rates, trained_parameters
-from .state import Average, find_checkpoint, keep_trained_only, numbered, prune, whole, write_checkpoint
+from .state import (
+    Average,
+    checkpoint_path,
+    find_checkpoint,
+    keep_trained_only,
+    numbered,
+    prune,
+    whole,
+    write_checkpoint,
+)
 from .stop import Stop, TrainingCanceled
 
 logger = logging.getLogger("i2v_core.training")
@@ -164,6 +173,7 @@ class Engine:
         """Train from the present step to the last one; see `train`."""
         if self.accelerator.is_main_process:
             forget_rows_after(self.folder / "log.jsonl", self.place.step)
+        self._export_missing()
         if self.config.logging.report_to == "tensorboard":
             self.accelerator.init_trackers("tensorboard")
         try:
@@ -278,12 +288,23 @@ class Engine:
             return
         write_checkpoint(self.accelerator, self.folder, self.place.step)
         self._saved = self.place.step
+        self._export_numbered()
+        if self.accelerator.is_main_process:
+            prune(self.folder, self.task.name, self.config.train.checkpoints_total_limit)
+
+    def _export_numbered(self) -> None:
+        """Write the weights of this step for users, and their average."""
         plain, averaged = numbered(self.folder, self.task.name, self.place.step)
         self._export(plain, average=False)
         if self.average is not None:
             self._export(averaged, average=True)
-        if self.accelerator.is_main_process:
-            prune(self.folder, self.task.name, self.config.train.checkpoints_total_limit)
+
+    def _export_missing(self) -> None:
+        """Write what a run that was killed right behind its checkpoint could not write any more."""
+        checkpoint = checkpoint_path(self.folder, self.place.step)
+        last = numbered(self.folder, self.task.name, self.place.step)[self.average is not None]
+        if checkpoint.exists() and not last.exists():
+            self._export_numbered()
 
     def _finish(self) -> Path:
         self._save()

@@ -39,7 +39,7 @@ class ClipData(Protocol):
         """What tells this data from other data, in a result's metadata."""
 
     def summary(self) -> str:
-        """What and how much it is, in a line for the plan."""
+        """What and how much it is, in a line or a few for the plan."""
 
 
 class ClipEncoder(Protocol):

@@ -53,9 +53,11 @@ def test_a_step_that_was_not_counted_is_told() -> None:
 
 
 def test_only_what_is_not_done_yet_is_advised() -> None:
-    light = TrainConfig("run", 10, 1, gradient_checkpointing=True, mixed_precision="bf16", ema=EmaConfig(0))
+    light = TrainConfig(
+        "run", 10, train_batch_size=1, gradient_checkpointing=True, mixed_precision="bf16", ema=EmaConfig(0)
+    )
     done = replace(
-        CONFIG, train=replace(light, train_batch_size=1), lora=LoraConfig(), optim=OptimConfig("adamw8bit"),
+        CONFIG, train=light, lora=LoraConfig(), optim=OptimConfig("adamw8bit"),
         data=DataConfig("clips", cache_latents=True),
     )  # fmt: skip
     assert advice(done) == "fewer data.frames, or a smaller picture"

@@ -28,6 +28,7 @@ from i2v_core.weights import load_adapter
 from i2v_core.weights.files import read_tensors
 from tests.core.companions.small_bases import write_dynamicrafter, write_modelscope, write_stable_diffusion
 from tests.core.training.data.written import panned
+from tests.core.weights.small_files import vision_tower
 
 PICTURE = torch.linspace(0, 1, 32 * 32 * 3).reshape(32, 32, 3)
 PROJECTION = {"projection": {"features": 32, "depth": 1, "heads": 1, "head_dim": 32, "queries": 2, "frames": 2}}
@@ -49,10 +50,12 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelConfig]:
     folder = tmp_path_factory.mktemp("bases")
     unet, vae, clip = map(str, write_modelscope(folder))
     modelscope = ModelConfig(unet, vae=vae, text_encoder=clip)
+    tower = {name.removeprefix("embedder.model."): tensor for name, tensor in vision_tower(layers=1).items()}
+    torch.save(tower, folder / "open_clip_visual.bin")
     return {
         "stable diffusion": ModelConfig(str(write_stable_diffusion(folder / "v1-5.ckpt"))),
         "modelscope": modelscope,
-        "modelscope with images": replace(modelscope, image_encoder=clip),
+        "modelscope with images": replace(modelscope, image_encoder=str(folder / "open_clip_visual.bin")),
         "dynamicrafter": ModelConfig(str(write_dynamicrafter(folder / "model.ckpt"))),
     }
 

@@ -97,13 +97,13 @@ class Animator:
 
         Raises ValueError naming the part that the checkpoint lacks and the file that brings it.
         """
-        check_parts(checkpoint)
+        denoiser = denoiser or Denoiser.of(checkpoint.unet, checkpoint.preset)
+        check_parts(checkpoint, denoiser)
         assert checkpoint.autoencoder is not None and checkpoint.text_encoder is not None
-        preset = checkpoint.preset
-        sees = checkpoint.unet.config.image_gate != "none"
+        projection = outer_projection(checkpoint, denoiser)
         return cls(
-            denoiser or Denoiser.of(checkpoint.unet, preset), checkpoint.autoencoder, checkpoint.text_encoder, preset,
-            checkpoint.image_encoder if sees else None, checkpoint.image_projection if sees else None,
+            denoiser, checkpoint.autoencoder, checkpoint.text_encoder, checkpoint.preset,
+            None if projection is None else checkpoint.image_encoder, projection,
         )  # fmt: skip
 
     def fit(self, image: Tensor, config: GenerateConfig) -> Tensor:
@@ -211,10 +211,31 @@ class Animator:
         return self.image_projection(self.image_encoder.encode(pictures))
 
 
-def check_parts(checkpoint: Checkpoint) -> None:
+def outer_projection(checkpoint: Checkpoint, denoiser: Denoiser) -> ImageProjection | None:
+    """What projects the features of the checkpoint's image encoder: an adapter without one of its own, or the model."""
+    if (adapter := denoiser.image_projection) is not None:
+        return adapter.projection if adapter.encoder is None else None
+    return checkpoint.image_projection if checkpoint.unet.config.image_gate != "none" else None
+
+
+def check_parts(checkpoint: Checkpoint, denoiser: Denoiser | None = None) -> None:
     """Raise ValueError if a checkpoint lacks what an animation needs, naming it and the file that brings it."""
-    unet, preset = checkpoint.unet.config, checkpoint.preset
-    lacking = []
+    preset, lacking = checkpoint.preset, lacking_parts(checkpoint)
+    projection = None if denoiser is None else outer_projection(checkpoint, denoiser)
+    if projection is not None and checkpoint.image_encoder is None:
+        lacking = lacking or [IMAGE_ENCODER.missing(projection.config.image_features)]
+    if lacking:
+        raise ValueError(f"animating with a checkpoint of '{preset.name}' is not possible: " + "; and ".join(lacking))
+    if preset.interpolates:
+        raise ValueError(
+            f"'{preset.name}' makes a clip between two pictures, and only one can be given here: use its nodes, or "
+            "another checkpoint"
+        )
+
+
+def lacking_parts(checkpoint: Checkpoint) -> list[str]:
+    """A sentence for each network that a checkpoint needs to run and has not, with the file that brings it."""
+    unet, lacking = checkpoint.unet.config, []
     if checkpoint.autoencoder is None:
         lacking.append(AUTOENCODER.missing(unet.out_channels))
     if checkpoint.text_encoder is None:
@@ -223,13 +244,7 @@ def check_parts(checkpoint: Checkpoint) -> None:
         lacking.append("this file holds no image projection: take a full or pruned file of this very model")
     elif unet.image_gate != "none" and checkpoint.image_projection is not None and checkpoint.image_encoder is None:
         lacking.append(IMAGE_ENCODER.missing(checkpoint.image_projection.config.image_features))
-    if lacking:
-        raise ValueError(f"animating with a checkpoint of '{preset.name}' is not possible: " + "; and ".join(lacking))
-    if preset.interpolates:
-        raise ValueError(
-            f"'{preset.name}' makes a clip between two pictures, and only one can be given here: use its nodes, or "
-            "another checkpoint"
-        )
+    return lacking
 
 
 def animate(

@@ -148,8 +148,10 @@ def find_image_sites(unet: VideoUNet) -> dict[str, int]:
 
 def check_image_sites(config: ImageInjectionConfig, unet: VideoUNet) -> None:
     """Refuse a U-Net to which the adapter does not belong; raises ValueError naming the first mismatch."""
-    if unet.config.image_gate != "none":
+    if unet.config.image_gate != "none" and config.sites:
         raise ValueError("the model has image attention of its own: use the image projection of its file")
+    if unet.config.image_gate == "none" and not config.sites:
+        raise ValueError("the adapter was trained with a model that has image attention of its own, and this has none")
     sites = find_image_sites(unet)
     for site, inner in config.sites.items():
         if sites.get(site) != inner:

@@ -35,6 +35,7 @@ class Method:
         kind: of the result, a key in `weights.adapters.ADAPTERS`.
         options: frozen dataclass of what `[method.options]` may hold.
         build: (base U-Net, adapter's configuration) -> the adapter's network, at its start.
+        beside: (checkpoint, adapter's configuration) -> the same, where a method takes more than a base's U-Net.
         loss: what clips cost. The adapter is where generation has it, in the denoiser.
         trained_along: (name of a weight of the base, options) -> whether it is trained, and saved with the adapter.
         prepare: (denoiser with the adapter, options) -> denoiser as trained, where options change it.
@@ -51,6 +52,11 @@ class Method:
     learning_rates: Mapping[str, float] = field(default_factory=dict)
     text_drop: float = 0.1
     image_drop: float | None = None
+    beside: Callable[[Checkpoint, Any], nn.Module] | None = None
+
+    def new_network(self, checkpoint: Checkpoint, config: Any) -> nn.Module:
+        """The adapter's network at its start, beside this base."""
+        return self.build(checkpoint.unet, config) if self.beside is None else self.beside(checkpoint, config)
 
 
 def attach(method: Method, checkpoint: Checkpoint, adapter: nn.Module, options: Any) -> Denoiser:

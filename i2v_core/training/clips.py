@@ -16,7 +16,7 @@ class Clip:
         pixels: `c t h w` in [-1, 1]; None if the latents are known already.
         image: pixels of the given frame, `c h w` in [-1, 1]; `image_index` is its number in the clip.
         fps: frames per second as sampled, None if unknown.
-        latents: `c t h w`, for example from a cache.
+        latents: `c t h w`, and text, pooled_text: features of the caption, `n d` and `d`, for example from a cache.
     """
 
     pixels: Tensor | None
@@ -25,6 +25,8 @@ class Clip:
     image_index: int = 0
     fps: float | None = None
     latents: Tensor | None = None
+    text: Tensor | None = None
+    pooled_text: Tensor | None = None
 
 
 class ClipData(Protocol):
@@ -37,7 +39,7 @@ class ClipData(Protocol):
         """What tells this data from other data, in a result's metadata."""
 
     def summary(self) -> str:
-        """What and how much it is, in a line for the plan."""
+        """What and how much it is, in a line or a few for the plan."""
 
 
 class ClipEncoder(Protocol):
@@ -52,7 +54,10 @@ class ClipEncoder(Protocol):
 
 @dataclass(frozen=True)
 class RawClips:
-    """Clips of one batch as they come from the data set: pixels or latents `b c t h w`, and their numbers."""
+    """Clips of one batch as they come from the data set: pixels or latents `b c t h w`, and their numbers.
+
+    `text` and `pooled_text` are features of the captions, `b n d` and `b d`, where the data set has them.
+    """
 
     pixels: Tensor | None
     latents: Tensor | None
@@ -61,6 +66,8 @@ class RawClips:
     captions: list[str]
     fps: Tensor | None
     items: list[int]
+    text: Tensor | None = None
+    pooled_text: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "RawClips":
         """The same on a device."""
@@ -70,7 +77,8 @@ class RawClips:
 
         image, image_index = (tensor.to(device, non_blocking=non_blocking) for tensor in (self.image, self.image_index))
         pixels, latents, fps = moved(self.pixels), moved(self.latents), moved(self.fps)
-        return RawClips(pixels, latents, image, image_index, self.captions, fps, self.items)
+        text, pooled_text = moved(self.text), moved(self.pooled_text)
+        return RawClips(pixels, latents, image, image_index, self.captions, fps, self.items, text, pooled_text)
 
 
 @dataclass(frozen=True)
@@ -83,6 +91,7 @@ class ClipBatch:
         captions: one for each clip.
         fps: frames per second, `b`; None if one of the clips has none.
         items: the clips' numbers in the data set, on which all random draws depend.
+        text, pooled_text: features of the captions, `b n d` and `b d`, where the data set has them.
     """
 
     image: Tensor
@@ -91,6 +100,8 @@ class ClipBatch:
     captions: list[str]
     fps: Tensor | None
     items: list[int]
+    text: Tensor | None = None
+    pooled_text: Tensor | None = None
 
     @property
     def image_latent(self) -> Tensor:
@@ -124,7 +135,15 @@ def collate(numbered: Sequence[tuple[int, Clip]]) -> RawClips:
         captions=[clip.caption for clip in clips],
         fps=torch.tensor(fps) if len(fps) == len(clips) else None,
         items=[item for item, _ in numbered],
+        text=_stacked([clip.text for clip in clips]),
+        pooled_text=_stacked([clip.pooled_text for clip in clips]),
     )
+
+
+def _stacked(tensors: list[Tensor | None]) -> Tensor | None:
+    """One tensor of all, if every clip has one."""
+    there = [tensor for tensor in tensors if tensor is not None]
+    return torch.stack(there) if len(there) == len(tensors) else None
 
 
 @torch.no_grad()
@@ -135,4 +154,6 @@ def encode_clips(raw: RawClips, autoencoder: ClipEncoder) -> ClipBatch:
     else:
         assert raw.pixels is not None  # collate has the one or the other
         latents = autoencoder.encode_clip(raw.pixels)
-    return ClipBatch(raw.image, raw.image_index, latents.float(), raw.captions, raw.fps, raw.items)
+    return ClipBatch(
+        raw.image, raw.image_index, latents.float(), raw.captions, raw.fps, raw.items, raw.text, raw.pooled_text
+    )

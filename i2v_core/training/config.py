@@ -18,14 +18,17 @@ class ModelConfig:
 
     Attributes:
         pretrained_model_name_or_path: checkpoint to begin with; only `video_base` does without one.
-        unet, autoencoder, text_encoder, preset: networks that `video_base` makes; other methods take the checkpoint's.
+        unet, autoencoder, text_encoder, preset: what `video_base` makes; other methods take the checkpoint's, or
+            files: `vae`, `text_encoder` and `image_encoder` are paths then, and `preset` is a name in `PRESETS`.
     """
 
     pretrained_model_name_or_path: str | None = None
     unet: VideoUNetConfig | None = None
     autoencoder: PatchAutoencoderConfig | None = None
-    text_encoder: TextEncoderConfig | None = None
-    preset: Preset | None = None
+    text_encoder: TextEncoderConfig | str | None = None
+    preset: Preset | str | None = None
+    vae: str | None = None
+    image_encoder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,26 @@ class MethodConfig:
     name: str
     adapter: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LoraConfig:
+    """How much of which attention layers is adapted (arXiv:2106.09685).
+
+    Attributes:
+        rank: of the matrices. alpha: their product counts alpha / rank.
+        layers: attention within frames, over frames, or both; a training takes those that its method trains along.
+
+    Raises ValueError for a rank below 1.
+    """
+
+    rank: int = 16
+    alpha: float = 16.0
+    layers: Literal["all", "spatial", "temporal"] = "all"
+
+    def __post_init__(self) -> None:
+        if self.rank < 1:
+            raise ValueError(f"a LoRA needs a rank of at least 1, got {self.rank}")
 
 
 @dataclass(frozen=True)
@@ -181,6 +204,8 @@ class LoggingConfig:
 class TrainingConfig:
     """One training. `data` is the configuration of one of the kinds in `datasets.DATASETS`.
 
+    With `lora` the base's attention gets a LoRA where the method would train weights of the base in full.
+
     Raises ValueError for a number out of its range.
     """
 
@@ -189,6 +214,7 @@ class TrainingConfig:
     model: ModelConfig = field(default_factory=ModelConfig)
     data: Any = field(default_factory=MovingCropsConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
+    lora: LoraConfig | None = None
     diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
     conditioning: ConditioningConfig = field(default_factory=ConditioningConfig)
     validation: ValidationConfig = field(default_factory=ValidationConfig)

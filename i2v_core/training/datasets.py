@@ -2,13 +2,15 @@
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
+from ..companions.text import ClipTextEncoder
 from ..model.autoencoder import Autoencoder
 from ..model.patch_autoencoder import PatchAutoencoder
+from ..model.text_encoder import TextEncoder
 from .clips import ClipData
 from .data import DataConfig, Encoders, FileClips, fill_cache, weights_hash
 from .data import open_data as open_files
@@ -39,10 +41,16 @@ def open_data(config: Any) -> ClipData:
     return DATASETS[kind_of(config)].open(config)
 
 
-def keep_latents(data: ClipData, autoencoder: Autoencoder | PatchAutoencoder, device: str) -> ClipData:
-    """The same data with every frame encoded once, if its configuration wants `cache_latents`.
+def keep_latents(
+    data: ClipData,
+    autoencoder: Autoencoder | PatchAutoencoder,
+    device: str,
+    text_encoder: TextEncoder | ClipTextEncoder | None = None,
+) -> ClipData:
+    """The same data with every frame and caption encoded once, if its configuration wants `cache_latents`.
 
     Args:
+        text_encoder: a frozen one; None keeps no text.
         device: "cpu", or "auto" for this process's GPU if there is one.
     """
     if not isinstance(data, FileClips) or not data.config.cache_latents:
@@ -52,4 +60,7 @@ def keep_latents(data: ClipData, autoencoder: Autoencoder | PatchAutoencoder, de
     place = torch.device(local if device == "auto" and torch.cuda.is_available() else "cpu")
     autoencoder.to(place)
     encoders = Encoders(autoencoder.encode, weights_hash(autoencoder), device=place)
+    if text_encoder is not None:
+        text_encoder.to(place)
+        encoders = replace(encoders, texts=text_encoder.encode, texts_hash=weights_hash(text_encoder))
     return fill_cache(data, encoders, part=part, parts=parts)

@@ -1,5 +1,6 @@
 """Training of DynamiCrafter (arXiv:2310.12190, section 3.3): first what brings the image in, then the base along."""
 
+import re
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,13 +20,15 @@ from ..model.image_injection import (
     initialize_image_adapter,
 )
 from ..model.video_unet import VideoUNet
-from ..weights import read_adapter
+from ..weights import Checkpoint, read_adapter
 from .adapter import Method, is_temporal
 from .clips import ClipBatch
 from .draws import Draws
 from .image_encoder import trained_image_encoder
 from .lesson import ClipLosses, Lesson
 from .moving_crops import MovingCrops, MovingCropsConfig
+
+IMAGE_LAYER = re.compile(r"\.attn2\.(to_[kv]_ip\.|alpha$)")  # of a base with image attention of its own
 
 
 @dataclass(frozen=True)
@@ -72,31 +75,60 @@ def build(unet: VideoUNet, config: ImageAdapterConfig) -> ImageAdapter:
     return adapter
 
 
+def beside(checkpoint: Checkpoint, config: ImageAdapterConfig) -> ImageAdapter:
+    """An adapter at its start beside a base: a new one or, where the base brings the image in, its own projection.
+
+    Without an encoder of its own it reads the features of the one beside the base.
+
+    Raises ValueError if there is no image encoder, or for settings where the base has all that an adapter adds.
+    """
+    own, encoder = checkpoint.image_projection, checkpoint.image_encoder
+    if checkpoint.unet.config.image_gate == "none" or own is None:
+        if config.encoder is None and encoder is None:
+            raise ValueError(
+                "training needs an image encoder: describe one in method.adapter.encoder, or name OpenCLIP's file in "
+                "model.image_encoder"
+            )
+        if config.encoder is None and encoder is not None:
+            config = replace(config, projection=replace(config.projection, image_features=encoder.config.width))
+        return build(checkpoint.unet, config)
+    if config != ImageAdapterConfig():
+        raise ValueError(
+            "this base has an image projection of its own, which goes on learning: leave out method.adapter"
+        )
+    injection = replace(config.injection, context_dim=checkpoint.unet.config.context_dim)
+    adapter = build_image_adapter(ImageAdapterConfig(own.config, injection))
+    adapter.projection.load_state_dict(own.state_dict())
+    return adapter
+
+
 def loss(lesson: Lesson, batch: ClipBatch, draws: Draws) -> ClipLosses:
     """Denoise clips given caption and image; a lost image is mid-grey for the image encoder, its latent stays.
 
     Which frame of a clip is the given image, the paper's random one or the first, is the data's to say.
     """
-    adapter = lesson.denoiser.image_projection
-    assert adapter is not None
     timesteps, lost = lesson.timesteps(draws), lesson.lost(draws)
     grey = torch.full_like(batch.image, GREY)
     seen = torch.where(lost.image.to(batch.image.device)[:, None, None, None], grey, batch.image)
     conditions = lesson.conditions(batch, lost)
     z, wanted = lesson.noised(batch.latents, timesteps, conditions, draws)
-    output = lesson.predict(z, timesteps, replace(conditions, image_tokens=adapter.tokens(seen)))
+    output = lesson.predict(z, timesteps, replace(conditions, image_tokens=lesson.image_tokens(seen)))
     return lesson.losses(output, wanted, timesteps, lost)
 
 
 def begin(denoiser: Denoiser, options: DynamiCrafterOptions) -> Denoiser:
     """Give a new adapter the weights that the options name.
 
-    Raises ValueError for an adapter without an image encoder, and for files of another adapter or encoder.
+    Raises ValueError for files of another adapter or encoder, and for an encoder's where the adapter has none.
     """
     adapter = denoiser.image_projection
-    if adapter is None or adapter.encoder is None:
-        raise ValueError("training needs an image encoder: describe one in method.adapter.encoder")
-    if options.encoder_file is not None:
+    assert adapter is not None
+    if adapter.encoder is None and (options.encoder_file is not None or options.train_encoder):
+        raise ValueError(
+            "the image encoder beside the base stays as it is: leave out encoder_file and train_encoder, or describe "
+            "one of the adapter's own in method.adapter.encoder"
+        )
+    if adapter.encoder is not None and options.encoder_file is not None:
         pictures = MovingCrops(MovingCropsConfig(frames=1, size=adapter.encoder.config.size))
         picture = partial(_picture, pictures)
         trained_image_encoder(adapter.encoder, Path(options.encoder_file), picture, options.encoder_steps)
@@ -107,13 +139,16 @@ def begin(denoiser: Denoiser, options: DynamiCrafterOptions) -> Denoiser:
                 f"'{options.begin_with}' is of another configuration than method.adapter: {contents.config}"
             )
         adapter.load_state_dict(contents.tensors)
-    adapter.encoder.requires_grad_(options.train_encoder)
+    if adapter.encoder is not None:
+        adapter.encoder.requires_grad_(options.train_encoder)
     return denoiser
 
 
 def trained_along(name: str, options: DynamiCrafterOptions) -> bool:
-    """Whether a weight of the base is trained: none in the first stage."""
-    return options.stage == 2 and (options.trained == "all" or is_temporal(name))
+    """Whether a weight of the base is trained: in the first stage its own image attention, if it has one."""
+    return IMAGE_LAYER.search(name) is not None or (
+        options.stage == 2 and (options.trained == "all" or is_temporal(name))
+    )
 
 
 def _picture(data: MovingCrops, index: int) -> Tensor:
@@ -130,4 +165,5 @@ DYNAMICRAFTER = Method(
     learning_rates={"adapter": 1e-4, "unet": 5e-5},
     text_drop=0.05,  # the paper's fates exclude each other: conditioning.drop_mode = "exclusive", both_drop = 0.05
     image_drop=0.05,
+    beside=beside,
 )

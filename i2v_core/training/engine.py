@@ -4,8 +4,8 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,11 +21,21 @@ from .clips import ClipBatch, ClipData, ClipEncoder, Items, collate, encode_clip
 from .config import TrainingConfig, ValidationConfig
 from .config_file import resolved, write_config
 from .lesson import ClipLosses, Objective
-from .log import Place, Progress, ProgressFile, State, append_row, forget_rows_after, peak_memory
-from .plan import Plan, estimate_memory
+from .log import Place, Progress, ProgressFile, State, append_row, forget_rows_after, peak_memory, whole_memory
+from .memory import LiveBytes
+from .plan import Plan, advice, estimate_memory
 from .preview import write_preview
 from .setup import learning_rates, make_accelerator, make_optimizer, set_rates, trained_parameters
-from .state import Average, find_checkpoint, keep_trained_only, numbered, prune, whole, write_checkpoint
+from .state import (
+    Average,
+    checkpoint_path,
+    find_checkpoint,
+    keep_trained_only,
+    numbered,
+    prune,
+    whole,
+    write_checkpoint,
+)
 from .stop import Stop, TrainingCanceled
 
 logger = logging.getLogger("i2v_core.training")
@@ -104,7 +114,7 @@ class Engine:
             for module in task.objective.modules():
                 if isinstance(module, VideoEncoder):
                     module.gradient_checkpointing = True
-        self.memory = estimate_memory(task.objective, config)
+        self.memory = estimate_memory(task.objective, config, task.companions)
         self.rates = learning_rates(task.objective, config.optim, task.rates)
         groups = [{"params": parameters} for parameters in trained_parameters(task.objective).values()]
         self.model, self.optimizer = self.accelerator.prepare(
@@ -158,12 +168,15 @@ class Engine:
             accumulation=config.train.gradient_accumulation_steps,
             seconds_per_step=seconds,
             peak_memory=None if seconds is None else peak_memory(self.accelerator.device),
+            gpu=whole_memory(self.accelerator.device),
+            lighter=advice(config),
         )
 
     def run(self, on_step: OnStep | None = None) -> Path:
         """Train from the present step to the last one; see `train`."""
         if self.accelerator.is_main_process:
             forget_rows_after(self.folder / "log.jsonl", self.place.step)
+        self._export_missing()
         if self.config.logging.report_to == "tensorboard":
             self.accelerator.init_trackers("tensorboard")
         try:
@@ -278,12 +291,23 @@ class Engine:
             return
         write_checkpoint(self.accelerator, self.folder, self.place.step)
         self._saved = self.place.step
+        self._export_numbered()
+        if self.accelerator.is_main_process:
+            prune(self.folder, self.task.name, self.config.train.checkpoints_total_limit)
+
+    def _export_numbered(self) -> None:
+        """Write the weights of this step for users, and their average."""
         plain, averaged = numbered(self.folder, self.task.name, self.place.step)
         self._export(plain, average=False)
         if self.average is not None:
             self._export(averaged, average=True)
-        if self.accelerator.is_main_process:
-            prune(self.folder, self.task.name, self.config.train.checkpoints_total_limit)
+
+    def _export_missing(self) -> None:
+        """Write what a run that was killed right behind its checkpoint could not write any more."""
+        checkpoint = checkpoint_path(self.folder, self.place.step)
+        last = numbered(self.folder, self.task.name, self.place.step)[self.average is not None]
+        if checkpoint.exists() and not last.exists():
+            self._export_numbered()
 
     def _finish(self) -> Path:
         self._save()
@@ -337,6 +361,19 @@ class Engine:
         prepared: DataLoader[Any] = self.accelerator.prepare_data_loader(loader)
         return prepared
 
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        """Count what the tensors of a step take; raises ValueError with advice if they have no place on the GPU."""
+        modules = nn.ModuleList([self.model, *self.task.companions])
+        try:
+            with LiveBytes([*modules.parameters(), *modules.buffers()]) as count:
+                yield
+        except torch.OutOfMemoryError as error:
+            raise ValueError(
+                f"one step has no place in the memory of this GPU ({error}). Lighter: {advice(self.config)}"
+            ) from error
+        self.memory = replace(self.memory, activations=max(0, count.peak - self.memory.gradients))
+
     def _measured(self, steps: int) -> float | None:
         """Seconds of a step, measured over some forward and backward passes that change nothing."""
         if not steps or self.place.step >= self.config.train.max_train_steps:
@@ -348,7 +385,9 @@ class Engine:
             if number == 1:  # the first one warms up
                 start = time.monotonic()
             raw = collate([data[first + i] for i in range(train.train_batch_size)]).to(self.accelerator.device)
-            with self.accelerator.no_sync(self.model):
+            # Sharded weights are no plain tensors, whose bytes could be counted.
+            counts = number == 0 and not self.accelerator.is_fsdp2
+            with self._counted() if counts else nullcontext(), self.accelerator.no_sync(self.model):
                 self.backward(encode_clips(raw, self.task.autoencoder)).plain.sum().item()
         for parameter in self.trained.values():
             parameter.grad = None

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from ..conditions import Conditions
 from ..denoiser import Denoiser
 from ..diffusion.prediction import add_noise, min_snr_weight, target
+from ..generate import outer_projection
 from ..weights import Checkpoint
 from .clips import ClipBatch
 from .config import ConditioningConfig, DiffusionConfig
@@ -68,15 +69,45 @@ class Lesson:
         Args:
             image_latent: `b c 1 h w`; None takes those of the batch. A network that sees no image gets none.
         """
-        assert self.checkpoint.text_encoder is not None  # checked where the run was set up
-        texts = ["" if gone else text for text, gone in zip(batch.captions, lost.text.tolist(), strict=True)]
-        text, pooled = self.checkpoint.text_encoder.encode(texts)
+        text, pooled = self._text(batch, lost)
         given = batch.image_latent if image_latent is None else image_latent
         # What another checkpoint calls a frame stride is no property of a clip alone.
         fps = batch.fps if self.checkpoint.preset.fps_meaning == "fps" else None
+        tokens = self.image_tokens(batch.image) if self.denoiser.image_projection is None else None
         return Conditions(
-            text=text, pooled_text=pooled, image_latent=given if sees_image(self.denoiser) else None, fps=fps
-        )
+            text=text, pooled_text=pooled, image_latent=given if sees_image(self.denoiser) else None, fps=fps,
+            image_tokens=tokens,
+        )  # fmt: skip
+
+    def image_tokens(self, pixels: Tensor) -> Tensor | None:
+        """What the network attends to of pictures `b c h w`; None for a network that does not.
+
+        The features are an adapter's own encoder's, or those of the one beside the base, which is frozen.
+        """
+        adapter, encoder = self.denoiser.image_projection, self.checkpoint.image_encoder
+        if adapter is not None and adapter.encoder is not None:
+            return adapter.tokens(pixels)
+        projection = outer_projection(self.checkpoint, self.denoiser)
+        if projection is None:
+            return None
+        assert encoder is not None  # checked where the run was set up
+        with torch.no_grad():
+            features = encoder.encode(pixels)
+        return projection(features.float())
+
+    def _text(self, batch: ClipBatch, lost: Lost) -> tuple[Tensor, Tensor | None]:
+        """Features of the captions, from the cache if they are there, and of "" for the lost ones."""
+        encoder = self.checkpoint.text_encoder
+        assert encoder is not None  # checked where the run was set up
+        if batch.text is None:
+            captions = zip(batch.captions, lost.text.tolist(), strict=True)
+            return encoder.encode(["" if gone else text for text, gone in captions])
+        nothing, nothing_pooled = encoder.encode([""])
+        gone = lost.text.to(batch.text.device)[:, None]
+        text = torch.where(gone[..., None], nothing, batch.text)
+        if batch.pooled_text is None or nothing_pooled is None:
+            return text, None
+        return text, torch.where(gone, nothing_pooled, batch.pooled_text)
 
     def noised(self, latents: Tensor, timesteps: Tensor, conditions: Conditions, draws: Draws) -> tuple[Tensor, Tensor]:
         """Noise clips `b c t h w` from where the network's latents begin, to the timesteps `b`.

@@ -144,6 +144,11 @@ def peak_memory(device: torch.device) -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
+def whole_memory(device: torch.device) -> int | None:
+    """Bytes of a GPU's memory; None for the CPU."""
+    return torch.cuda.get_device_properties(device).total_memory if device.type == "cuda" else None
+
+
 def _step(line: str) -> float:
     try:
         return float(json.loads(line)["step"])

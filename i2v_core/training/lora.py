@@ -6,9 +6,8 @@ that ComfyUI's LoRA loaders apply to our models and to Stable Diffusion alike (`
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,30 +16,12 @@ from ..files import StrPath
 from ..weights.contents import Tensors
 from ..weights.files import write_tensors
 from .adapter import is_temporal
+from .config import LoraConfig
 
 ADAPTER = "default"  # what the library calls the only one there is
 PREFIX = "lora_unet_"
+DOWN = f".lora_A.{ADAPTER}.weight"
 ATTENTION = re.compile(r"\.transformer_blocks\.\d+\.attn[12]\.(to_[qkv](_ip)?|to_out\.0)$")
-
-
-@dataclass(frozen=True)
-class LoraConfig:
-    """How much of which layers is adapted.
-
-    Attributes:
-        rank: of the matrices. alpha: their product counts alpha / rank.
-        layers: attention within frames, over frames, or both.
-
-    Raises ValueError for a rank below 1.
-    """
-
-    rank: int = 16
-    alpha: float = 16.0
-    layers: Literal["all", "spatial", "temporal"] = "all"
-
-    def __post_init__(self) -> None:
-        if self.rank < 1:
-            raise ValueError(f"a LoRA needs a rank of at least 1, got {self.rank}")
 
 
 def attention_layers(unet: nn.Module, layers: Literal["all", "spatial", "temporal"] = "all") -> list[str]:
@@ -49,10 +30,13 @@ def attention_layers(unet: nn.Module, layers: Literal["all", "spatial", "tempora
     return [name for name, _ in unet.named_modules() if ATTENTION.search(name) and is_temporal(name) in wanted]
 
 
-def add_lora(unet: nn.Module, config: LoraConfig) -> None:
+def add_lora(unet: nn.Module, config: LoraConfig, wanted: Callable[[str], bool] = lambda _: True) -> None:
     """Put a LoRA beside the attention layers, in place; it begins at nothing, and all other weights are frozen.
 
     What is to be trained in full besides is unfrozen afterwards.
+
+    Args:
+        wanted: whether a weight of the base, by its name, may be adapted.
 
     Raises:
         ImportError: the package `peft` is not installed.
@@ -64,43 +48,59 @@ def add_lora(unet: nn.Module, config: LoraConfig) -> None:
     except ImportError as error:
         raise ImportError("Training a LoRA needs the package peft: run `pip install peft`.") from error
 
-    names = attention_layers(unet, config.layers)
+    names = [name for name in attention_layers(unet, config.layers) if wanted(f"{name}.weight")]
     if not names:
-        raise ValueError(f"this network has no attention layers of the kind '{config.layers}': choose another kind")
+        raise ValueError(
+            f"this network has no attention layers of the kind '{config.layers}' among what is trained: choose another "
+            "kind in lora.layers"
+        )
     described = PeftConfig(r=config.rank, lora_alpha=config.alpha, target_modules=names)  # type: ignore[arg-type]
     inject_adapter_in_model(described, unet)
 
 
-def lora_layers(unet: nn.Module) -> Iterator[tuple[str, Any]]:
-    """The adapted layers, by the names of those that they stand for."""
-    return ((name, module) for name, module in unet.named_modules() if hasattr(module, "lora_A"))
+def lora_tensors(weights: Mapping[str, Tensor], config: LoraConfig) -> Tensors:
+    """The LoRA in the form in which LoRA files are shared: `lora_unet_NAME` with up, down and alpha.
 
-
-def lora_tensors(unet: nn.Module) -> Tensors:
-    """The LoRA in the form in which LoRA files are shared: `lora_unet_NAME` with up, down and alpha."""
+    Args:
+        weights: of a network after `add_lora`, by its names.
+    """
     tensors = {}
-    for name, layer in lora_layers(unet):
-        key, down = PREFIX + name.replace(".", "_"), layer.lora_A[ADAPTER].weight
-        tensors[f"{key}.lora_down.weight"] = down.detach()
-        tensors[f"{key}.lora_up.weight"] = layer.lora_B[ADAPTER].weight.detach()
-        tensors[f"{key}.alpha"] = torch.tensor(float(layer.scaling[ADAPTER] * len(down)))
+    for name, down, up in _pairs(weights):
+        key = PREFIX + name.replace(".", "_")
+        tensors |= {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up}
+        tensors[f"{key}.alpha"] = torch.tensor(float(config.alpha))
     return tensors
 
 
-def merged_weights(unet: nn.Module) -> Tensors:
+def merged_weights(weights: Mapping[str, Tensor], config: LoraConfig) -> Tensors:
     """The adapted weights in full, by the base's own names: what replaces the base's where no LoRA is known."""
+    scale = config.alpha / config.rank
     return {
-        f"{name}.weight": (layer.get_base_layer().weight + layer.get_delta_weight(ADAPTER)).detach()
-        for name, layer in lora_layers(unet)
+        f"{name}.weight": weights[f"{name}.base_layer.weight"] + scale * (up @ down)
+        for name, down, up in _pairs(weights)
     }
 
 
+def _pairs(weights: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Name of the adapted layer, matrix down and matrix up."""
+    for name, down in weights.items():
+        if name.endswith(DOWN):
+            layer = name.removesuffix(DOWN)
+            yield layer, down.detach(), weights[f"{layer}.lora_B.{ADAPTER}.weight"].detach()
+
+
 def save_lora(
-    path: StrPath, unet: nn.Module, *, metadata: Mapping[str, str] | None = None, dtype: torch.dtype = torch.float16
+    path: StrPath,
+    weights: Mapping[str, Tensor],
+    config: LoraConfig,
+    *,
+    metadata: Mapping[str, str] | None = None,
+    dtype: torch.dtype = torch.float16,
 ) -> None:
     """Write the LoRA as safetensors; the file appears complete or not at all.
 
     Args:
+        weights: as of `lora_tensors`.
         metadata: further text of the header, such as `i2v.base_sha256`.
 
     Raises OSError if the folder or the disk refuses.
@@ -111,7 +111,7 @@ def save_lora(
         "modelspec.implementation": "i2v_core",
         **(metadata or {}),
     }
-    write_tensors(path, {name: tensor.to(dtype) for name, tensor in lora_tensors(unet).items()}, header)
+    write_tensors(path, {name: tensor.to(dtype) for name, tensor in lora_tensors(weights, config).items()}, header)
 
 
 @torch.no_grad()

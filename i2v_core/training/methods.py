@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from ..files import StrPath
+from ..generate import lacking_parts
 from ..weights import Checkpoint, load_checkpoint
 from ..weights.adapters import ADAPTERS, AdapterContents, write_adapter
-from ..weights.contents import below
+from ..weights.contents import Tensors, below
 from ..weights.files import weights_file
 from .adapter import Method, lesson
-from .config import TrainingConfig, ValidationConfig
+from .config import LoraConfig, ModelConfig, TrainingConfig, ValidationConfig
 from .config_file import decode_options
 from .datasets import keep_latents, open_data
 from .dynamicrafter import DYNAMICRAFTER
@@ -24,8 +25,10 @@ from .engine import OnPlan, OnStep, Task, plan, train
 from .image_retention import IMAGE_RETENTION
 from .lesson import Objective
 from .look_back import LOOK_BACK
+from .lora import add_lora, merged_weights, save_lora
 from .plan import Plan
 from .preview import make_preview
+from .state import lora_beside
 from .temporal_noise_fusion import TEMPORAL_NOISE_FUSION
 from .video_base import plan_video_base, run_video_base
 
@@ -62,7 +65,7 @@ def adapter_task(config: TrainingConfig, checkpoint: Checkpoint | None = None, m
         checkpoint: the base, where it is loaded already.
         method: in place of the one that the configuration names.
 
-    Raises ValueError for an unknown method, wrong options, or a base without autoencoder or text encoder.
+    Raises ValueError for an unknown method, wrong options, a base that lacks a network, and a LoRA of nothing.
     """
     method = method or find_method(config.method.name)
     options = decode_options(method.options, config.method.options, "method.options")
@@ -72,18 +75,14 @@ def adapter_task(config: TrainingConfig, checkpoint: Checkpoint | None = None, m
         raise ValueError(
             f"{config.method.name} trains an adapter: name its base in model.pretrained_model_name_or_path"
         )
-    checkpoint = checkpoint or load_checkpoint(path)
-    if checkpoint.autoencoder is None or checkpoint.text_encoder is None:
-        raise ValueError(f"training needs a base with an autoencoder and a text encoder; '{path}' lacks one")
+    checkpoint = checkpoint or load_base(path, config.model)
+    companions = check_base(checkpoint)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
-        adapter = method.build(checkpoint.unet, adapter_config)
-    companions = (checkpoint.autoencoder, checkpoint.text_encoder)
-    for companion in companions:
-        companion.requires_grad_(False)
-    choose_trained(checkpoint.unet, method, options)
+        adapter = method.new_network(checkpoint, adapter_config)
+        choose_trained(checkpoint.unet, method, options, config.lora)
     taught = lesson(method, config, checkpoint, adapter, options)
-    data = keep_latents(open_data(config.data), checkpoint.autoencoder, config.train.device)
+    data = keep_latents(open_data(config.data), checkpoint.autoencoder, config.train.device, checkpoint.text_encoder)
 
     def preview(validation: ValidationConfig) -> Tensor:
         return make_preview(taught.checkpoint, taught.denoiser, data, validation)
@@ -95,7 +94,7 @@ def adapter_task(config: TrainingConfig, checkpoint: Checkpoint | None = None, m
         ),
         data=data,
         autoencoder=checkpoint.autoencoder,
-        write=partial(_write, method.kind, adapter, _trained(checkpoint.unet)),
+        write=partial(_write, method.kind, adapter, _trained(checkpoint.unet), config.lora),
         rates=method.learning_rates,
         companions=companions,
         preview=preview,
@@ -105,6 +104,30 @@ def adapter_task(config: TrainingConfig, checkpoint: Checkpoint | None = None, m
     )
 
 
+def load_base(path: StrPath, config: ModelConfig) -> Checkpoint:
+    """The base, with the networks beside it from the files that the configuration names.
+
+    Raises ValueError for a text encoder or preset that is described and not named, and as `load_checkpoint`.
+    """
+    for name in ("text_encoder", "preset"):
+        if not isinstance(getattr(config, name), str | None):
+            raise ValueError(f"[model.{name}] describes what video_base makes; beside a base name a file or preset")
+    return load_checkpoint(
+        path, preset=config.preset, vae=config.vae, text_encoder=config.text_encoder, image_encoder=config.image_encoder
+    )
+
+
+def check_base(checkpoint: Checkpoint) -> list[nn.Module]:
+    """The frozen networks beside a base's U-Net; raises ValueError for one that is missing, with the file it is in."""
+    if lacking := lacking_parts(checkpoint):
+        raise ValueError(
+            f"training beside a checkpoint of '{checkpoint.preset.name}' is not possible: {'; and '.join(lacking)}; "
+            "in a training's configuration the keys are model.vae, model.text_encoder and model.image_encoder"
+        )
+    found = (checkpoint.autoencoder, checkpoint.text_encoder, checkpoint.image_encoder, checkpoint.image_projection)
+    return [network.requires_grad_(False) for network in found if network is not None]
+
+
 def find_method(name: str) -> Method:
     """The method of this name; raises ValueError if there is none."""
     if name not in METHODS:
@@ -112,10 +135,24 @@ def find_method(name: str) -> Method:
     return METHODS[name]
 
 
-def choose_trained(unet: nn.Module, method: Method, options: Any) -> None:
-    """Have those weights of the base require gradients that the method trains along, and no others."""
+def choose_trained(unet: nn.Module, method: Method, options: Any, lora: LoraConfig | None = None) -> None:
+    """Have those weights of the base require gradients that the method trains along, and no others.
+
+    Args:
+        lora: in their place, where they are attention's; all others then stay as they are.
+
+    Raises ValueError for a LoRA where the method trains nothing of the base.
+    """
+    along = {name for name, _ in unet.named_parameters() if method.trained_along(name, options)}
+    if lora is not None and not along:
+        raise ValueError(
+            "a LoRA stands in for weights of the base, and with these method.options none of them is trained: leave "
+            "[lora] out, or choose options that train the base along"
+        )
     for name, parameter in unet.named_parameters():
-        parameter.requires_grad_(method.trained_along(name, options))
+        parameter.requires_grad_(name in along)
+    if lora is not None:
+        add_lora(unet, lora, along.__contains__)
 
 
 def file_sha256(path: StrPath) -> str:
@@ -135,11 +172,17 @@ def _write(
     kind: str,
     adapter: nn.Module,
     trained: frozenset[str],
+    lora: LoraConfig | None,
     path: StrPath,
     weights: Mapping[str, Tensor],
     metadata: Mapping[str, str],
 ) -> None:
-    """Write an adapter of these weights, with those of its base that were trained along."""
-    unet = {name: tensor for name, tensor in below(weights, "unet.").items() if name in trained}
+    """Write an adapter of these weights, with those of its base that were trained along; a LoRA also by itself."""
+    base: Tensors = below(weights, "unet.")
+    if lora is None:
+        unet = {name: tensor for name, tensor in base.items() if name in trained}
+    else:
+        unet = merged_weights(base, lora)
+        save_lora(lora_beside(Path(path)), base, lora, metadata=metadata)
     contents = AdapterContents(kind, adapter.config, below(weights, "adapter."), unet, metadata)
     write_adapter(path, contents, dtype=torch.float16)

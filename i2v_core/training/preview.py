@@ -11,27 +11,28 @@ from ..denoiser import Denoiser
 from ..files import atomic_path
 from ..generate import GenerateConfig, animate
 from ..video import clip_to_frames, to_bytes, to_unit_range, write_video
+from ..video.frames import fit_size
 from ..weights import Checkpoint
-from .clips import ClipData
+from .clips import Clip, ClipData
 from .config import ValidationConfig
 
 COLUMNS = 8
 
 
 def make_preview(checkpoint: Checkpoint, denoiser: Denoiser, data: ClipData, config: ValidationConfig) -> Tensor:
-    """Animate the fixed picture with the weights as they are: pixels `c t h w` in [-1, 1]."""
-    image, prompt = given_picture(data, config)
+    """Animate the fixed picture with the weights as they are, at the size of the data: pixels `c t h w` in [-1, 1]."""
+    clip = data.clip(config.seed)
+    image, prompt = given_picture(clip, config)
+    height, width = fit_size(*clip.image.shape[-2:])
     generation = GenerateConfig(
-        frames=config.frames, steps=config.num_inference_steps, guidance=config.guidance, seed=config.seed
-    )
+        frames=config.frames, height=height, width=width, steps=config.num_inference_steps, guidance=config.guidance,
+        seed=config.seed,
+    )  # fmt: skip
     return animate(checkpoint, image, prompt, config=generation, denoiser=denoiser)
 
 
-def given_picture(data: ClipData, config: ValidationConfig) -> tuple[Tensor, str]:
-    """The picture `h w c` and the prompt of the previews: the configuration's, or those of one clip of the data."""
-    if config.image is not None and config.prompt is not None:
-        return read_picture(config.image), config.prompt
-    clip = data.clip(config.seed)
+def given_picture(clip: Clip, config: ValidationConfig) -> tuple[Tensor, str]:
+    """The picture `h w c` and the prompt of the previews: the configuration's, or else those of a clip of the data."""
     prompt = clip.caption if config.prompt is None else config.prompt
     if config.image is not None:
         return read_picture(config.image), prompt

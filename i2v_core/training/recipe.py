@@ -28,6 +28,8 @@ def new_networks(config: TrainingConfig) -> tuple[TextEncoder, VideoUNet]:
     """Text encoder and U-Net with the run's seed; raises ValueError if the configuration describes no U-Net."""
     if config.model.unet is None:
         raise ValueError("video_base makes a network of its own: describe it in [model.unet]")
+    if isinstance(config.model.text_encoder, str):
+        raise ValueError("video_base makes a text encoder of its own: describe it in [model.text_encoder]")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         unet = build_unet(config.model.unet)
@@ -40,6 +42,8 @@ def new_networks(config: TrainingConfig) -> tuple[TextEncoder, VideoUNet]:
 def new_preset(config: TrainingConfig) -> Preset:
     """What the new model is trained for, with the prediction that the run chooses."""
     preset = config.model.preset or PRESETS["demo"]
+    if isinstance(preset, str):
+        raise ValueError("video_base makes a model of its own: describe it in [model.preset]")
     return replace(preset, prediction=config.diffusion.prediction or preset.prediction)
 
 

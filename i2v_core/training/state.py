@@ -88,6 +88,11 @@ def checkpoints(folder: StrPath) -> list[Path]:
     return sorted(found, key=checkpoint_step)
 
 
+def checkpoint_path(folder: Path, step: int) -> Path:
+    """Where the checkpoint of a step lies."""
+    return folder / f"checkpoint-{step:06d}"
+
+
 def checkpoint_step(path: Path) -> int:
     """The step at which a checkpoint was written, by its name."""
     return int(path.name.rpartition("-")[2])
@@ -143,7 +148,7 @@ def write_checkpoint(accelerator: "Accelerator", folder: Path, step: int) -> Pat
 
     Raises OSError, and leaves earlier checkpoints as they are, if the disk is full or refuses.
     """
-    target = folder / f"checkpoint-{step:06d}"
+    target = checkpoint_path(folder, step)
     temporary = folder / f".{target.name}.tmp"
     if accelerator.is_main_process:
         _clear(folder)
@@ -172,11 +177,17 @@ def prune(folder: Path, name: str, limit: int | None) -> None:
         shutil.rmtree(old)
         for path in numbered(folder, name, checkpoint_step(old)):
             path.unlink(missing_ok=True)
+            lora_beside(path).unlink(missing_ok=True)
 
 
 def numbered(folder: Path, name: str, step: int) -> tuple[Path, Path]:
     """Files of the weights at a step, and of their average."""
     return folder / f"{name}-{step:06d}.safetensors", folder / f"{name}-{step:06d}-ema.safetensors"
+
+
+def lora_beside(path: Path) -> Path:
+    """Where the LoRA alone lies that weights for users have in them."""
+    return path.with_name(f"{path.stem}-lora{path.suffix}")
 
 
 def _clear(folder: Path) -> None:

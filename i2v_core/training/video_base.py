@@ -21,7 +21,7 @@ from .adapter import with_drops
 from .clips import ClipData
 from .config import EmaConfig, OptimConfig, TrainingConfig, ValidationConfig
 from .config_file import decode_options
-from .datasets import open_data
+from .datasets import keep_latents, open_data
 from .engine import OnPlan, OnStep, Task, plan, train
 from .lesson import Lesson, Objective, denoise
 from .patch_autoencoder import RefineOptions, refine_task
@@ -48,6 +48,7 @@ def run_video_base(config: TrainingConfig, on_step: OnStep | None = None, on_pla
     data, base = open_data(config.data), _base(config)
     options = decode_options(VideoBaseOptions, config.method.options, "method.options")
     autoencoder = trained_autoencoder(config, options, data, on_step) if base is None else _frozen_autoencoder(base)
+    data = keep_latents(data, autoencoder, config.train.device)
     text_encoder, unet = new_networks(config)
     if find_checkpoint(config.train.output_dir, config.train.resume_from_checkpoint) is None:
         if base is not None:

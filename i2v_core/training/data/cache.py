@@ -82,7 +82,7 @@ class CachedClips(Dataset[FileClip]):
         return self.clips.first_readable(item, self._read)
 
     def summary(self) -> str:
-        return f"{self.clips.summary()}, with latents from {self.folder}"
+        return f"{self.clips.summary()}\nlatents from {self.folder}"
 
     def fingerprint(self) -> str:
         return self.clips.fingerprint()

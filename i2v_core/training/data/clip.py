@@ -4,7 +4,6 @@ import hashlib
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
 
 from ..clips import Clip
 
@@ -14,12 +13,9 @@ class FileClip(Clip):
     """One clip of a file.
 
     Attributes:
-        text, pooled_text: features of the caption from the cache, `n d` and `d`.
         name: the file, for messages.
     """
 
-    text: Tensor | None = None
-    pooled_text: Tensor | None = None
     name: str = ""
 
 

@@ -73,8 +73,8 @@ class FileClips(Dataset[FileClip]):
         return self.first_readable(item, self.decode)
 
     def summary(self) -> str:
-        """What there is, in a line."""
-        return self.audit.text().partition("\n")[0]
+        """What there is, what it is like and what is not used."""
+        return self.audit.text()
 
     def fingerprint(self) -> str:
         """SHA-256 of the files, the captions, and how clips are cut from them."""

@@ -3,6 +3,7 @@
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,15 +76,27 @@ def test_killed_and_resumed_it_ends_bit_by_bit_where_an_uninterrupted_run_does(
     process = started(config, tmp_path)
     process.kill()
     process.communicate()
-    done = len(checkpoints(tmp_path / "run"))
-    assert done, "it was killed behind a checkpoint"
+    assert checkpoints(tmp_path / "run"), "it was killed behind a checkpoint"
     seen: list[Progress] = []
     result = run(config, seen.append)
-    assert 4 < seen[0].step <= STEPS
+    # On a busy machine it may have come to its end before the kill came to it.
+    assert all(4 < progress.step <= STEPS for progress in seen)
     assert losses_of(tmp_path / "run") == losses_of(whole_run[1].parent)
     assert same(result, whole_run[1])
     for name in (f"look_back-{STEPS:06d}.safetensors", f"look_back-{STEPS:06d}-ema.safetensors"):
         assert same(tmp_path / "run" / name, whole_run[1].parent / name)
+
+
+def test_what_a_kill_kept_from_being_written_is_written_at_the_next_start(
+    whole_run: tuple[TrainingConfig, Path], tmp_path: Path
+) -> None:
+    folder, last = tmp_path / "run", f"look_back-{STEPS:06d}"
+    shutil.copytree(whole_run[1].parent, folder)
+    for name in (f"{last}.safetensors", f"{last}-ema.safetensors"):
+        (folder / name).unlink()
+    run(elsewhere(whole_run[0], folder))
+    for name in (f"{last}.safetensors", f"{last}-ema.safetensors"):
+        assert same(folder / name, whole_run[1].parent / name)
 
 
 def test_sigterm_leaves_a_checkpoint_of_the_very_step(tmp_path: Path) -> None:
@@ -204,7 +217,14 @@ def test_a_plan_writes_nothing_and_changes_nothing(whole_run: tuple[TrainingConf
     config = replace(config, logging=LoggingConfig("none", plan_steps=1, logging_steps=1))
     text = plan_run(config).text()
     assert not (tmp_path / "run").exists()
-    for words in ("look_back, base:", "1 photographs", "adapter ", "3 of 2 clips", "s a step as measured"):
+    for words in (
+        "look_back, base:",
+        "1 photographs",
+        "adapter ",
+        "3 of 2 clips",
+        "s a step as measured",
+        ", activations ",
+    ):
         assert words in text
     run(config, on_plan=lambda plan: None)
     assert losses_of(tmp_path / "run") == losses_of(whole_run[1].parent)[:3]

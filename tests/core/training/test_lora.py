@@ -8,8 +8,8 @@ from safetensors.torch import load_file
 
 from i2v_core.build import build_unet
 from i2v_core.model.video_unet import VideoUNet
+from i2v_core.training.config import LoraConfig
 from i2v_core.training.lora import (
-    LoraConfig,
     add_lora,
     apply_lora,
     attention_layers,
@@ -20,6 +20,7 @@ from i2v_core.training.lora import (
 from tests.core.weights.small import SMALL, SMALL_IMAGE_MODEL, largest_difference, seed
 from tests.parity.seeded import seeded_normal
 
+CONFIG = LoraConfig(rank=4, alpha=8.0)
 X, TIMES, TEXT = seeded_normal("x", (1, 4, 2, 8, 8)), torch.tensor([300.0]), seeded_normal("text", (1, 5, 64))
 
 
@@ -31,7 +32,7 @@ def trained(steps: int = 2) -> VideoUNet:
     """A seeded base with a LoRA that has learned a little."""
     unet = seed(build_unet(SMALL))
     torch.manual_seed(0)
-    add_lora(unet, LoraConfig(rank=4, alpha=8.0))
+    add_lora(unet, CONFIG)
     optimizer = torch.optim.AdamW([p for p in unet.parameters() if p.requires_grad], lr=0.05)
     for _ in range(steps):
         answer(unet).square().mean().backward()
@@ -58,7 +59,7 @@ def test_only_the_layers_asked_for_are_adapted() -> None:
     assert "input_blocks.1.1.transformer_blocks.0.attn2.to_out.0" in spatial
     assert "input_blocks.1.2.transformer_blocks.0.attn1.to_q" in temporal
     add_lora(unet, LoraConfig(layers="temporal"))
-    assert len(merged_weights(unet)) == len(temporal)
+    assert len(merged_weights(unet.state_dict(), LoraConfig())) == len(temporal)
     with pytest.raises(ValueError, match="no attention layers of the kind 'temporal'"):
         add_lora(build_unet(SMALL_IMAGE_MODEL), LoraConfig(layers="temporal"))
     with pytest.raises(ValueError, match="rank of at least 1, got 0"):
@@ -78,15 +79,15 @@ def test_whole_weights_and_the_file_do_what_the_trained_network_does(tmp_path: P
     with torch.enable_grad():
         unet = trained()
     expected, whole, added = answer(unet), seed(build_unet(SMALL)), seed(build_unet(SMALL))
-    whole.load_state_dict(whole.state_dict() | merged_weights(unet))
+    whole.load_state_dict(whole.state_dict() | merged_weights(unet.state_dict(), CONFIG))
     assert largest_difference(answer(whole), expected) < 1e-5
-    save_lora(tmp_path / "lora.safetensors", unet, dtype=torch.float32)
+    save_lora(tmp_path / "lora.safetensors", unet.state_dict(), CONFIG, dtype=torch.float32)
     apply_lora(added, load_file(tmp_path / "lora.safetensors"))
     assert largest_difference(answer(added), expected) < 1e-5
-    apply_lora(added, lora_tensors(unet), strength=-1.0)
+    apply_lora(added, lora_tensors(unet.state_dict(), CONFIG), strength=-1.0)
     assert largest_difference(answer(added), answer(seed(build_unet(SMALL)))) < 1e-5
 
 
 def test_a_lora_of_another_base_is_refused() -> None:
     with pytest.raises(ValueError, match="layers of the LoRA are not in this network, first 'lora_unet_init_attn"):
-        apply_lora(build_unet(SMALL_IMAGE_MODEL), lora_tensors(trained(0)))
+        apply_lora(build_unet(SMALL_IMAGE_MODEL), lora_tensors(trained(0).state_dict(), CONFIG))

@@ -67,7 +67,8 @@ def end_with_input() -> None:
     """End this process as SIGTERM does as soon as its standard input closes, which it does if who started it dies."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        while os.read(sys.stdin.fileno(), 1024):  # of the buffered reader Python's own end would wait for the lock
+            pass
         signal.raise_signal(signal.SIGTERM)
 
     threading.Thread(target=wait, daemon=True).start()

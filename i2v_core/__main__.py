@@ -217,8 +217,8 @@ def parser() -> argparse.ArgumentParser:
     sub = command(train, "config")
     sub.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="in place of the file's")
     sub.add_argument("--dry-run", action="store_true", help="tell the plan, and stop there")
-    sub.add_argument("--end-with-input", action="store_true", help="end, with a checkpoint, when standard input closes: "
-                     "for programs that start it")  # fmt: skip
+    sub.add_argument("--end-with-input", action="store_true", help="end, with a checkpoint, when standard input "
+                     "closes: for programs that start this one")  # fmt: skip
 
     sub = command(audit, "path")
     sub.add_argument("--frames", type=int, default=16, help="of a clip")

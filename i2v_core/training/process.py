@@ -61,14 +61,16 @@ def _python(isolated: bool) -> Sequence[str]:
 def _end(process: subprocess.Popen[bytes]) -> None:
     """Let a process end by itself, at most `PATIENCE` seconds long, and wait for it."""
     assert process.stdin is not None
-    process.stdin.close()
-    if process.poll() is None and os.name != "nt":  # where it would be killed at once; the closed input is enough
+    if os.name == "nt":  # has no SIGTERM that a process could answer
+        process.stdin.close()
+    else:
         process.terminate()
     try:
         process.wait(PATIENCE)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    process.stdin.close()
 
 
 def _from(file: IO[str], start: int) -> str:

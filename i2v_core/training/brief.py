@@ -124,8 +124,9 @@ def _check_earlier(config: TrainingConfig, folder: Path) -> None:
 
 
 def newest_preview(folder: Path) -> Path | None:
-    """The video of a run's latest preview; its contact sheet, a .png, lies beside it."""
-    return max((folder / "previews").glob("*.mp4"), default=None)
+    """The video of a run's latest preview; its contact sheet, a .png that is written after it, lies beside it."""
+    sheet = max((folder / "previews").glob("*.png"), default=None)
+    return None if sheet is None else sheet.with_suffix(".mp4")
 
 
 def report(config: TrainingConfig, result: Path, rows: list[Mapping[str, float]]) -> str:

@@ -63,7 +63,6 @@ EXAMPLES: dict[str, tuple[Row, ...] | Canvas] = {
         Row("temporal_noise_fusion", "animate_trip", {"2.image": CAT["image"], "5.text": CAT["text"]}),
         Row("image_retention", "animate_retention"),
     ),
-    "I2VTrainAdapter": (Row("after 20 steps", "train_adapter"),),
     "I2VEncodeImage": rows(
         "animate_image",
         {"3.width": 256, "3.height": 256, "9.images": ["3", 1]},

@@ -49,7 +49,7 @@ class I2VTrainAdapter(io.ComfyNode):
                     "steps",
                     default=1000,
                     min=1,
-                    max=10_000_000,
+                    max=999_999,
                     tooltip="Steps in all, earlier ones of this output_name included: raise it to train further.",
                 ),
                 io.Int.Input(
@@ -118,7 +118,7 @@ def _further_inputs() -> list[Any]:
             "preview_every",
             default=100,
             min=0,
-            max=1_000_000,
+            max=999_999,
             tooltip="Steps between two previews: the same picture, prompt and seed each time. 0 for none.",
         ),
         io.String.Input(

@@ -1,6 +1,6 @@
 """A training in a few words, and the whole configuration that they stand for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -129,7 +129,7 @@ def newest_preview(folder: Path) -> Path | None:
     return None if sheet is None else sheet.with_suffix(".mp4")
 
 
-def report(config: TrainingConfig, result: Path, rows: list[Mapping[str, float]]) -> str:
+def report(config: TrainingConfig, result: Path, rows: Sequence[Mapping[str, float]]) -> str:
     """What a finished run did, in lines for people; `rows` are those of its log."""
     train = config.train
     lines = [f"{config.method.name}: {train.max_train_steps} steps of {train.train_batch_size} clips, in {result}"]

@@ -35,7 +35,7 @@ def train_apart(
         ValueError: the training failed; its own sentence.
         TrainingCanceled: somebody else ended it.
     """
-    arguments = [*_python(sys.flags.ignore_environment if isolated is None else isolated), "train", str(config)]
+    arguments = [*_python(bool(sys.flags.ignore_environment) if isolated is None else isolated), "train", str(config)]
     arguments += ["--end-with-input", *(["--dry-run"] if dry_run else [])]
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}

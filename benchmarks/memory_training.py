@@ -152,8 +152,8 @@ def grow(name: str) -> None:
     networks, loss = CASES[name]()()
 
     def step() -> None:
-        networks.zero_grad()
         loss().backward()
+        networks.zero_grad()  # or the second step would begin with the gradients of the first, and not grow by them
 
     print(grown_by(step))
 

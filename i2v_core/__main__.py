@@ -68,8 +68,10 @@ def story(arguments: argparse.Namespace) -> None:
 
 def train(arguments: argparse.Namespace) -> int:
     """Train a model or an adapter as a TOML configuration says, going on where an earlier run was interrupted."""
-    from .training.command import train_from_file
+    from .training.command import end_with_input, train_from_file
 
+    if arguments.end_with_input:
+        end_with_input()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
     logging.getLogger("accelerate").setLevel(logging.WARNING)  # it names every file of a checkpoint
     return train_from_file(arguments.config, arguments.set, dry_run=arguments.dry_run, tell=progress, result=print)
@@ -215,6 +217,8 @@ def parser() -> argparse.ArgumentParser:
     sub = command(train, "config")
     sub.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="in place of the file's")
     sub.add_argument("--dry-run", action="store_true", help="tell the plan, and stop there")
+    sub.add_argument("--end-with-input", action="store_true", help="end, with a checkpoint, when standard input "
+                     "closes: for programs that start this one")  # fmt: skip
 
     sub = command(audit, "path")
     sub.add_argument("--frames", type=int, default=16, help="of a clip")

@@ -15,6 +15,7 @@ from .look_back import I2VApplyLookBack
 from .metrics import I2VCompareClips, I2VMetrics
 from .sampling import I2VAnalyticNoise, I2VDDIMSampler, I2VGuidanceRescale, I2VSchedule
 from .stories import I2VContinueVideo, I2VJoinClips
+from .training import I2VTrainAdapter
 from .trip import I2VApplyTRIP, I2VImageNoisePrior
 from .video import I2VCombineVideo
 
@@ -50,4 +51,5 @@ class I2VExtension(ComfyExtension):
             I2VLoadClip,
             I2VMetrics,
             I2VCompareClips,
+            I2VTrainAdapter,
         ]

@@ -1,13 +1,18 @@
 """The `train` command: a plan, then the training, then the file; ended early it can be resumed."""
 
 import os
+import signal
+import sys
+import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 
 import torch
 
 from ..files import StrPath
 from .config import TrainingConfig
 from .config_file import read_config
+from .lock import only_one
 from .methods import plan_run, run
 from .stop import TrainingCanceled
 
@@ -32,13 +37,16 @@ def train_from_file(
     Raises ValueError and OSError as `config_file.read_config` and `methods.run`.
     """
     resolved, speaks = read_config(config, overrides), os.environ.get("RANK", "0") == "0"
-    if dry_run:
-        plan = plan_run(resolved)
-        if speaks:
-            result(plan.text())
-        return 0
     try:
-        return _run(resolved, speaks, tell, result)
+        if dry_run:
+            plan = plan_run(resolved)
+            if speaks:
+                result(plan.text())
+            return 0
+        with only_one(resolved.train.output_dir) if speaks else nullcontext():
+            return _run(resolved, speaks, tell, result)
+    except torch.cuda.OutOfMemoryError as error:
+        raise ValueError(out_of_memory(resolved)) from error
     finally:
         if torch.distributed.is_initialized():
             torch.distributed.destroy_process_group()
@@ -53,3 +61,29 @@ def _run(config: TrainingConfig, speaks: bool, tell: Callable[[str], None], resu
     if speaks:
         result(str(path))
     return 0
+
+
+def end_with_input() -> None:
+    """End this process as SIGTERM does as soon as its standard input closes, which it does if who started it dies."""
+
+    def wait() -> None:
+        while os.read(sys.stdin.fileno(), 1024):  # of the buffered reader Python's own end would wait for the lock
+            pass
+        signal.raise_signal(signal.SIGTERM)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def out_of_memory(config: TrainingConfig) -> str:
+    """A sentence that names the keys that would help a run which the GPU's memory did not hold, best first."""
+    train, data = config.train, config.data
+    size = f"{data.width} x {data.height}" if hasattr(data, "width") else str(data.size)
+    keys = [
+        (not train.gradient_checkpointing, "train.gradient_checkpointing = true"),
+        (train.mixed_precision == "no", 'train.mixed_precision = "bf16"'),
+        (train.train_batch_size > 1, f"train.train_batch_size = 1 (now {train.train_batch_size}) with a larger "
+         "train.gradient_accumulation_steps"),
+        (config.optim.optimizer == "adamw", 'optim.optimizer = "adamw8bit"'),
+        (True, f"fewer data.frames (now {data.frames}) or smaller ones (now {size})"),
+    ]  # fmt: skip
+    return f"the GPU's memory is full; lower it with {', '.join(words for wanted, words in keys if wanted)}"

@@ -16,11 +16,6 @@ from ..weights.configs import decode_config
 from .config import TrainingConfig
 from .datasets import DATASETS, kind_of
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 C = TypeVar("C")
 LINE = 100  # characters of a list before it takes a line for each item
 
@@ -36,14 +31,43 @@ def read_config(path: StrPath, overrides: Sequence[str] = ()) -> TrainingConfig:
         OSError: the file cannot be read.
     """
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        values = parse_toml(Path(path).read_text(encoding="utf-8"))
         for override in overrides:
             _override(values, override)
         return parse_config(values)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"Cannot read '{path}': it is no valid TOML: {error}") from error
     except ValueError as error:
         raise ValueError(f"Cannot use '{path}': {error}") from error
+
+
+def parse_toml(text: str) -> dict[str, Any]:
+    """Tables and values of TOML; raises ValueError for anything else."""
+    if sys.version_info >= (3, 11):  # here, because a host of the nodes may have neither, and need it for training only
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"it is no valid TOML: {error}") from error
+
+
+def merged(values: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, Any]:
+    """Values with further ones in their place or beside them, table by table.
+
+    A `method` of another name, or `data` of another kind, replaces the whole section.
+    """
+    result = dict(values)
+    for name, value in further.items():
+        own = result.get(name)
+        if not isinstance(own, Mapping) or not isinstance(value, Mapping) or _another(own, value):
+            result[name] = value
+        else:
+            result[name] = merged(own, value)
+    return result
+
+
+def _another(own: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
+    return any(key in own and key in given and own[key] != given[key] for key in ("name", "kind"))
 
 
 def parse_config(values: Mapping[str, Any]) -> TrainingConfig:
@@ -93,8 +117,8 @@ def _override(values: dict[str, Any], text: str) -> None:
         if not isinstance(values, dict):
             raise ValueError(f"'{text}' sets a key below '{table}', which is no section")
     try:
-        values[last] = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:  # words need no quotes here
+        values[last] = parse_toml(f"value = {value}")["value"]
+    except ValueError:  # words need no quotes here
         values[last] = value.strip()
 
 

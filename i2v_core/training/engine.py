@@ -179,22 +179,22 @@ class Engine:
         self._export_missing()
         if self.config.logging.report_to == "tensorboard":
             self.accelerator.init_trackers("tensorboard")
-        try:
-            with self.stop.listening():
+        with self.stop.listening():  # to the end: a second signal must not break what the first one has written
+            try:
                 self._steps(on_step)
                 return self._finish()
-        except TrainingCanceled:
-            self._save()
-            self.accelerator.wait_for_everyone()  # what gloo still does at its end could wait for us, and we for it
-            self._tell("canceled")
-            raise
-        except Exception as error:
-            with suppress(OSError):  # a full disk may have no place for this either
-                self._tell("failed", message=str(error))
-            raise
-        finally:
-            for tracker in self.accelerator.trackers:  # the processes themselves may have another run before them
-                tracker.finish()
+            except TrainingCanceled:
+                self._save()
+                self.accelerator.wait_for_everyone()  # gloo's own end could wait for us, and we for it
+                self._tell("canceled")
+                raise
+            except Exception as error:
+                with suppress(OSError):  # a full disk may have no place for this either
+                    self._tell("failed", message=str(error))
+                raise
+            finally:
+                for tracker in self.accelerator.trackers:  # the processes themselves may have another run before them
+                    tracker.finish()
 
     def _steps(self, on_step: OnStep | None) -> None:
         self._tell("training")

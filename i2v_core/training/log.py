@@ -61,6 +61,12 @@ class ProgressFile:
         self._last, self._written = progress, now
 
 
+def read_progress(folder: StrPath) -> Progress | None:
+    """How far the run of a folder is, None if it has not begun."""
+    path = Path(folder) / "progress.json"
+    return Progress(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+
+
 @dataclass
 class Window:
     """What gathers between two rows of the log.

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from i2v_core.training.config import TrainConfig, TrainingConfig
-from i2v_core.training.config_file import parse_config, read_config, resolved, write_config
+from i2v_core.training.config_file import decode_options, merged, parse_config, read_config, resolved, write_config
 from i2v_core.training.methods import METHODS, VIDEO_BASE, adapter_task
+from i2v_core.weights.adapters import ADAPTERS
 from tests.core.training.small import small_recipe
 
 ROOT = Path(__file__).parents[3]
-RECIPES = sorted(ROOT.glob("demo/**/*.toml"))
+RECIPES = sorted([*ROOT.glob("demo/**/*.toml"), *ROOT.glob("configs/*.toml")])
 SMALLEST = {"method": {"name": "look_back"}, "train": {"output_dir": "runs", "max_train_steps": 10}}
 
 
@@ -116,3 +117,20 @@ def test_defaults_are_those_of_the_documentation() -> None:
     assert isinstance(config, TrainingConfig)
     assert config.train == TrainConfig("runs", 10)
     assert config.name == "look_back"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*.toml")), ids=lambda path: path.stem)
+def test_options_and_adapters_of_the_example_configurations_are_the_methods(path: Path) -> None:
+    method = METHODS[read_config(path).method.name]
+    given = read_config(path).method
+    assert isinstance(decode_options(method.options, given.options, "method.options"), method.options)
+    adapter = ADAPTERS[method.kind].configs[0]
+    assert isinstance(decode_options(adapter, given.adapter, "method.adapter"), adapter)
+
+
+def test_further_values_go_into_tables_or_replace_another_method_and_kind() -> None:
+    own = {"method": {"name": "trip", "options": {"trained": "all"}}, "data": {"kind": "files", "path": "a"}, "x": 1}
+    assert merged(own, {"data": {"path": "b"}, "x": 2}) == {**own, "data": {"kind": "files", "path": "b"}, "x": 2}
+    assert merged(own, {"method": {"name": "look_back"}})["method"] == {"name": "look_back"}
+    assert merged(own, {"data": {"kind": "moving_crops"}})["data"] == {"kind": "moving_crops"}
+    assert own["x"] == 1

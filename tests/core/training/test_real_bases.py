@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 
+from i2v_core import Checkpoint, load_checkpoint, save_checkpoint
 from i2v_core.denoiser import Denoiser
 from i2v_core.generate import GenerateConfig, animate
 from i2v_core.training.config import (
@@ -22,12 +23,15 @@ from i2v_core.training.config import (
 from i2v_core.training.data import DataConfig
 from i2v_core.training.log import read_log
 from i2v_core.training.methods import adapter_task, load_base, run
+from i2v_core.training.recipe import new_autoencoder, new_networks, new_preset
 from i2v_core.training.state import lora_beside
 from i2v_core.video import write_video
 from i2v_core.weights import load_adapter
 from i2v_core.weights.files import read_tensors
 from tests.core.companions.small_bases import write_dynamicrafter, write_modelscope, write_stable_diffusion
 from tests.core.training.data.written import panned
+from tests.core.training.small import small_recipe
+from tests.core.weights.small import seed
 from tests.core.weights.small_files import vision_tower
 
 PICTURE = torch.linspace(0, 1, 32 * 32 * 3).reshape(32, 32, 3)
@@ -135,3 +139,16 @@ def test_a_lora_of_nothing_is_refused(clips: Path, bases: dict[str, ModelConfig]
     config = config_of(clips, tmp_path, bases["stable diffusion"], "look_back", LOOK_BACK, {}, LoraConfig())
     with pytest.raises(ValueError, match=r"none of them is trained: leave \[lora\] out"):
         adapter_task(config)
+
+
+def test_a_complete_model_trains_on_kept_latents(clips: Path, tmp_path: Path) -> None:
+    recipe = small_recipe(tmp_path, steps=2)
+    text_encoder, unet = new_networks(recipe)
+    networks = seed(unet), None, seed(new_autoencoder(recipe)), text_encoder
+    save_checkpoint(tmp_path / "base.safetensors", Checkpoint(*networks, new_preset(recipe), "i2v", {}))
+    model = replace(recipe.model, pretrained_model_name_or_path=str(tmp_path / "base.safetensors"))
+    cache = tmp_path / "cache"
+    data = DataConfig(str(clips), frames=3, height=32, width=32, cache_latents=True, cache_directory=str(cache))
+    assert load_checkpoint(run(replace(recipe, model=model, data=data))).autoencoder is not None
+    assert len(list(cache.glob("latents/*/*.safetensors"))) == 3
+    assert not (cache / "texts").exists()

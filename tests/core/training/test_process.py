@@ -1,0 +1,127 @@
+"""A training as a process: it ends with who started it, fails in one sentence, and is alone in its folder."""
+
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from i2v_core.training.brief import NAMES, Brief
+from i2v_core.training.command import out_of_memory
+from i2v_core.training.config_file import write_config
+from i2v_core.training.lock import only_one
+from i2v_core.training.log import read_progress
+from i2v_core.training.process import ROOT, train_apart
+from i2v_core.training.state import checkpoints
+from tests.core.training.tiny import tiny_config
+
+DEMO = ROOT / "demo/i2v_demo.safetensors"
+
+
+def wait_for_step(folder: Path, step: int) -> None:
+    deadline = time.monotonic() + 120
+    while (progress := read_progress(folder)) is None or progress.step < step:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
+    with only_one(tmp_path / "run"):
+        with pytest.raises(ValueError, match="another training runs in"), only_one(tmp_path / "run"):
+            pass
+        with only_one(tmp_path / "other"):
+            pass
+    with only_one(tmp_path / "run"):
+        pass
+
+
+def test_what_a_watcher_raises_ends_the_training_with_a_checkpoint(tmp_path: Path) -> None:
+    config, folder = tiny_config(tmp_path, max_train_steps=100_000), tmp_path / "run"
+    write_config(config, tmp_path / "train.toml")
+
+    def watch() -> None:
+        progress = read_progress(folder)
+        if progress is not None and progress.step >= 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train_apart(tmp_path / "train.toml", tmp_path / "train.log", watch)
+    progress = read_progress(folder)
+    assert progress is not None
+    assert progress.state == "canceled"
+    assert checkpoints(folder)[-1].name == f"checkpoint-{progress.step:06d}"
+
+
+def test_a_training_ends_with_who_started_it(tmp_path: Path) -> None:
+    config, folder = tiny_config(tmp_path, max_train_steps=100_000), tmp_path / "run"
+    write_config(config, tmp_path / "train.toml")
+    code = (
+        "from pathlib import Path; from i2v_core.training.process import train_apart; "
+        f"train_apart(Path({str(tmp_path / 'train.toml')!r}), Path({str(tmp_path / 'train.log')!r}), lambda: None)"
+    )
+    starter = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
+    wait_for_step(folder, 1)
+    starter.kill()
+    starter.wait()
+    deadline = time.monotonic() + 60
+    while not checkpoints(folder):
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_failure_is_the_command_s_own_sentence(tmp_path: Path, isolated: bool) -> None:
+    config = tiny_config(tmp_path)
+    missing = replace(config, model=replace(config.model, pretrained_model_name_or_path="nowhere.safetensors"))
+    write_config(missing, tmp_path / "train.toml")
+    with pytest.raises(ValueError, match=r"^[^\n]*nowhere\.safetensors[^\n]*$"):
+        train_apart(tmp_path / "train.toml", tmp_path / "train.log", lambda: None, isolated=isolated)
+
+
+def brief(folder: Path, method: str = "trip", data: Path | None = None) -> Brief:
+    return Brief(method, DEMO, folder, "mine", data, 50, 2, 1e-3, preview_steps=100)
+
+
+def test_methods_are_listed_once_by_the_paper_s_name() -> None:
+    assert NAMES == ("look_back", "trip", "image_retention", "dynamicrafter")
+
+
+def test_a_brief_takes_its_sizes_from_the_base(tmp_path: Path) -> None:
+    config = brief(tmp_path, data=tmp_path).config()
+    assert (config.data.frames, config.data.height, config.data.width) == (8, 64, 64)
+    assert config.optim.param_groups == {"adapter": 1e-3, "unet": pytest.approx(1e-5)}
+    assert config.validation.validation_steps == 50
+    assert (config.train.mixed_precision, config.train.gradient_checkpointing) == ("bf16", True)
+    assert brief(tmp_path).config("[data]\nsize = 32").data.size == 32
+
+
+@pytest.mark.parametrize(
+    ("further", "sentence"),
+    [
+        ("[train]\nmax_steps = 3", "there is no key 'train.max_steps'; did you mean 'train.max_train_steps'"),
+        ("[train", "it is no valid TOML"),
+        ("[method]\nname = 'video_base'", "'video_base' trains no adapter"),
+        ("[train]\noutput_dir = 'elsewhere'", "leave them out"),
+    ],
+)
+def test_further_settings_that_cannot_be_are_refused(tmp_path: Path, further: str, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        brief(tmp_path).config(further)
+
+
+def test_a_folder_goes_on_with_its_own_method_only(tmp_path: Path) -> None:
+    write_config(brief(tmp_path).config(), tmp_path / "config.toml")
+    assert brief(tmp_path).config("[train]\nmax_train_steps = 60").train.max_train_steps == 60
+    with pytest.raises(ValueError, match=r"another section \[method\]"):
+        brief(tmp_path, "image_retention").config()
+
+
+def test_out_of_memory_names_the_keys_that_are_left(tmp_path: Path) -> None:
+    config = brief(tmp_path).config("[train]\ngradient_checkpointing = false")
+    assert out_of_memory(config).startswith(
+        "the GPU's memory is full; lower it with train.gradient_checkpointing = true, train.train_batch_size = 1 (now"
+    )
+    least = brief(tmp_path).config('[train]\ntrain_batch_size = 1\n[optim]\noptimizer = "adamw8bit"')
+    assert out_of_memory(least).endswith("lower it with fewer data.frames (now 8) or smaller ones (now 64)")

@@ -1,0 +1,136 @@
+"""Training on a running server: every method on 20 video files, its result in its node, cancel, and going on."""
+
+import io
+import json
+import time
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import dev
+from i2v_core.training.lock import only_one
+from i2v_core.training.log import read_log, read_progress
+from i2v_core.training.moving_crops import MovingCrops, MovingCropsConfig
+from i2v_core.training.state import checkpoints
+from i2v_core.video import clip_to_frames, write_video
+from i2v_core.weights import read_adapter
+from tools.comfy_server import ComfyServer, ServerError, failure
+
+SMALL = "[data]\nframes = 4\n[logging]\nplan_steps = 0\n[validation]\nnum_inference_steps = 1\n"
+MODEL, IMAGE_MODEL = "i2v_demo.safetensors", "i2v_demo_image.safetensors"
+# Base, workflow, the node that decodes, and what else the configuration says.
+METHODS: dict[str, tuple[str, str, str, str]] = {
+    "look_back": (IMAGE_MODEL, "long_video_lookback", "10", ""),
+    "trip": (MODEL, "animate_trip", "10", ""),
+    "image_retention": (MODEL, "animate_retention", "9", ""),
+    "dynamicrafter": (MODEL, "animate_image_projection", "10", "[method.options]\nencoder_steps = 1\n"),
+}
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """20 real mp4 files with captions."""
+    folder, data = tmp_path_factory.mktemp("my clips"), MovingCrops(MovingCropsConfig(frames=6))
+    for number in range(20):
+        clip = data.clip(number)
+        write_video(folder / f"clip {number}.mp4", clip_to_frames(clip.pixels), 8)
+        (folder / f"clip {number}.txt").write_text(clip.caption)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def train(host: ComfyServer, clips: Path) -> Callable[..., dict[str, Any]]:
+    """The graph of a training alone."""
+
+    def graph(method: str, **inputs: Any) -> dict[str, Any]:
+        base, _, _, further = METHODS[method]
+        values = {"method": method, "checkpoint": base, "data": str(clips), "steps": 2, "batch_size": 1}
+        values |= {"learning_rate": 0.001, "preview_every": 0, "output_name": f"my {method}", "config": SMALL + further}
+        return {"1": {"class_type": "I2VTrainAdapter", "inputs": {**values, "dry_run": False, **inputs}}}
+
+    return graph
+
+
+def run_folder(host: ComfyServer, name: str) -> Path:
+    assert host.log is not None
+    return host.log.parent / "output/i2v_training" / name
+
+
+def frames(host: ComfyServer, graph: dict[str, Any], decoded: str) -> np.ndarray:
+    (writer,) = [key for key, node in graph.items() if node["class_type"] == "I2VCombineVideo"]
+    graph[writer] = {"class_type": "SaveImage", "inputs": {"images": [decoded, 0], "filename_prefix": "trained"}}
+    items = host.run(graph, seconds=600)["outputs"][writer]["images"]
+    return np.stack([np.array(Image.open(io.BytesIO(host.view(item)))) for item in items]).astype(float)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_trains_on_files_and_its_node_animates_with_the_result(
+    host: ComfyServer, train: Callable[..., dict[str, Any]], method: str
+) -> None:
+    _, workflow, decoded, _ = METHODS[method]
+    preview = 2 if method == "look_back" else 0
+    output = host.run(train(method, preview_every=preview), seconds=600)["outputs"]["1"]
+    assert f"{method}: 2 steps of 1 clips" in output["text"][0]
+    if preview:
+        (item,) = output["images"]
+        assert host.view(item)[4:8] == b"ftyp"
+    name, folder = f"my {method}.safetensors", run_folder(host, f"my {method}")
+    assert name in host.object_info()["I2VLoadAdapter"]["input"]["required"]["adapter"][1]["options"]
+    contents = read_adapter(folder / name)
+    assert "files" in contents.metadata["i2v.train_config"]
+    assert contents.metadata["i2v.train_steps"] == "2"
+
+    image = host.upload(dev.ROOT / "demo/images/chelsea.jpg")
+    graph = json.loads((dev.ROOT / f"workflows/api/{workflow}.json").read_text())
+    graph = dev.edit_graph(graph, image=image, frames=4, steps=4)
+    for node in graph.values():
+        if node["class_type"] == "I2VLoadAdapter":
+            node["inputs"]["adapter"] = name
+        if "frames_at_once" in node["inputs"]:
+            node["inputs"]["frames_at_once"] = 0
+    video = frames(host, graph, decoded)
+    assert video.shape == (4, 64, 64, 3)
+    assert all(np.abs(now - before).mean() > 0.5 for before, now in pairwise(video)), "it moves"
+
+
+def test_cancel_leaves_a_state_to_go_on_from(host: ComfyServer, train: Callable[..., dict[str, Any]]) -> None:
+    folder = run_folder(host, "canceled")
+    graph = train("look_back", steps=100_000, output_name="canceled")
+    number = host.submit(graph)
+    deadline = time.monotonic() + 300
+    while (progress := read_progress(folder)) is None or progress.step < 1:
+        assert time.monotonic() < deadline and number not in host.get(f"/history/{number}")
+        time.sleep(0.2)
+    with pytest.raises(ValueError, match="another training runs in"), only_one(folder):
+        pass
+    host.post("/interrupt", {})
+    entry = host.wait(number, seconds=120)
+    assert "execution_interrupted" in [kind for kind, _ in entry["status"]["messages"]]
+    progress = read_progress(folder)
+    assert progress is not None and progress.state == "canceled"
+    assert [path.name for path in checkpoints(folder)] == [f"checkpoint-{progress.step:06d}"]
+    with only_one(folder):  # nothing runs there any more
+        pass
+
+    further = train("look_back", steps=progress.step + 1, output_name="canceled")
+    assert failure(host.wait(host.submit(further), seconds=300)) is None
+    assert read_log(folder)[-1]["step"] == progress.step + 1
+    assert f"going on from step {progress.step}" in (folder / "train.log").read_text()
+
+
+def test_a_failing_training_ends_in_one_sentence(host: ComfyServer, train: Callable[..., dict[str, Any]]) -> None:
+    graph = train("trip", output_name="failing", config="[method.adapter]\nposition = 'nowhere'")
+    with pytest.raises(ServerError, match=r"^I2VTrainAdapter \(node 1\): .*position.*$"):
+        host.run(graph, seconds=300)
+
+
+def test_a_dry_run_tells_the_plan_and_writes_nothing(host: ComfyServer, train: Callable[..., dict[str, Any]]) -> None:
+    graph = train("look_back", output_name="planned", dry_run=True)
+    (plan,) = host.run(graph, seconds=300)["outputs"]["1"]["text"]
+    assert "20 clips" in plan and "steps:   2 of 1 clips" in plan
+    assert not run_folder(host, "planned").exists()

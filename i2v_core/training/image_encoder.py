@@ -10,7 +10,8 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
+from torch.nn import LayerNorm, Linear, Sequential
 from torch.nn import functional as F
 
 from ..files import atomic_path
@@ -43,7 +44,7 @@ def pretrain_image_encoder(
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        head = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width)).to(device)
+        head = Sequential(LayerNorm(width), Linear(width, width)).to(device)
     weights = [*encoder.parameters(), *head.parameters()]
     optimizer, found = torch.optim.AdamW(weights, lr=learning_rate, weight_decay=0.05), []
     for step in range(steps):

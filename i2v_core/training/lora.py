@@ -64,7 +64,7 @@ def lora_tensors(weights: Mapping[str, Tensor], config: LoraConfig) -> Tensors:
     Args:
         weights: of a network after `add_lora`, by its names.
     """
-    tensors = {}
+    tensors: dict[str, Tensor] = {}
     for name, down, up in _pairs(weights):
         key = PREFIX + name.replace(".", "_")
         tensors |= {f"{key}.lora_down.weight": down, f"{key}.lora_up.weight": up}

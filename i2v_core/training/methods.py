@@ -77,6 +77,7 @@ def adapter_task(config: TrainingConfig, checkpoint: Checkpoint | None = None, m
         )
     checkpoint = checkpoint or load_base(path, config.model)
     companions = check_base(checkpoint)
+    assert checkpoint.autoencoder is not None  # checked with the others
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
         adapter = method.new_network(checkpoint, adapter_config)
@@ -109,11 +110,13 @@ def load_base(path: StrPath, config: ModelConfig) -> Checkpoint:
 
     Raises ValueError for a text encoder or preset that is described and not named, and as `load_checkpoint`.
     """
-    for name in ("text_encoder", "preset"):
-        if not isinstance(getattr(config, name), str | None):
-            raise ValueError(f"[model.{name}] describes what video_base makes; beside a base name a file or preset")
+    text_encoder, preset = config.text_encoder, config.preset
+    if not isinstance(text_encoder, str | None) or not isinstance(preset, str | None):
+        raise ValueError(
+            "[model.text_encoder] and [model.preset] describe what video_base makes; beside a base name a file or preset"
+        )
     return load_checkpoint(
-        path, preset=config.preset, vae=config.vae, text_encoder=config.text_encoder, image_encoder=config.image_encoder
+        path, preset=preset, vae=config.vae, text_encoder=text_encoder, image_encoder=config.image_encoder
     )
 
 

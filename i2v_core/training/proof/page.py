@@ -27,6 +27,7 @@ class Results:
     scores: Mapping[str, Mapping[str, Tensor]]
     controls: Mapping[str, Mapping[str, Tensor]]
     attention: list[list[float]] = field(default_factory=list)  # by time and frame
+    notes: str = ""  # what whoever ran it has to say
     seeds: tuple[int, ...] = (0,)
     revisions: tuple[str, ...] = ()
 
@@ -52,7 +53,9 @@ class Results:
         }
         told = json.loads((folder / "controls.json").read_text(encoding="utf-8"))["scores"]
         controls = {name: {m: torch.tensor([v]) for m, v in measures.items()} for name, measures in told.items()}
-        return cls(folder, scores, controls, attention, seeds, tuple(sorted(revisions)))
+        told_by_hand = folder / "notes.md"
+        notes = told_by_hand.read_text(encoding="utf-8") if told_by_hand.exists() else ""
+        return cls(folder, scores, controls, attention, notes, seeds, tuple(sorted(revisions)))
 
     def features(self, row: str) -> Tensor | None:
         """The judge's features of a row, `seeds n d`."""
@@ -72,6 +75,7 @@ def write_page(results: Results, schedule: Schedule, preface: str) -> str:
     missing = [claim for claim in CLAIMS if claim not in {verdict.claim for verdict in verdicts}]
     parts = [
         preface.strip(),
+        *([results.notes.strip()] if results.notes else []),
         "## Verdicts",
         f"{counts['confirmed']} confirmed, {counts['not separable']} not separable, {counts['reversed']} reversed; "
         f"{len(missing)} not run.",

@@ -113,7 +113,7 @@ def load_base(path: StrPath, config: ModelConfig) -> Checkpoint:
     text_encoder, preset = config.text_encoder, config.preset
     if not isinstance(text_encoder, str | None) or not isinstance(preset, str | None):
         raise ValueError(
-            "[model.text_encoder] and [model.preset] describe what video_base makes; beside a base name a file or preset"
+            "[model.text_encoder] and [model.preset] describe what video_base makes; beside a base name file and preset"
         )
     return load_checkpoint(
         path, preset=preset, vae=config.vae, text_encoder=text_encoder, image_encoder=config.image_encoder

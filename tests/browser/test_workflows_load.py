@@ -1,6 +1,7 @@
 """Every shipped workflow in the real front end: no node missing, no widget shifted, no error, equal to its API twin."""
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,9 @@ LOAD = """async (workflow) => {
   }))
 }"""
 EXPORT = "async () => (await window.app.graphToPrompt()).output"
+
+# Of every node that is not the host's own the front end asks the registry whose it is, which the host's server forbids.
+ASKS_THE_REGISTRY = re.compile(r"^Connecting to '/comfy-nodes/\w+/node' violates")
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +82,8 @@ def test_all_workflows_loaded_bring_no_error_that_the_host_alone_has_not(
     for path in WORKFLOWS:
         load(page, path)
         page.wait_for_timeout(200)
-        assert set(errors) <= errors_of_the_host, path.stem
+        ours = {said for said in errors if not ASKS_THE_REGISTRY.search(said)}
+        assert ours <= errors_of_the_host, path.stem
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

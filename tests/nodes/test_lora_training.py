@@ -10,16 +10,19 @@ import torch
 
 from tests.nodes.stable_diffusion import stable_diffusion
 
+LORA = {"rank": 4, "alpha": 2.0}
+
 
 @pytest.fixture(scope="module")
 def lora(tiny: Any, core: Callable[[str], Any]) -> Any:
     """The tiny base with a LoRA that is not at its start."""
     with torch.inference_mode(False):
         unet, training = copy.deepcopy(tiny.saved.checkpoint.unet), core("training.lora")
-        training.add_lora(unet, training.LoraConfig(rank=4, alpha=2.0))
+        training.add_lora(unet, core("training.config").LoraConfig(**LORA))
         draw = torch.Generator().manual_seed(0)
-        for _, layer in training.lora_layers(unet):
-            layer.lora_B["default"].weight.data.normal_(generator=draw)
+        for name, weight in unet.named_parameters():
+            if ".lora_B." in name:
+                weight.data.normal_(generator=draw)
         return unet
 
 
@@ -27,10 +30,11 @@ def test_the_host_s_loader_gives_the_trained_weights(
     lora: Any, tiny: Any, core: Callable[[str], Any], host_module: Callable[[str], Any], tmp_path: Path
 ) -> None:
     path, training = tmp_path / "lora.safetensors", core("training.lora")
-    training.save_lora(path, lora, dtype=torch.float32)
+    config, weights_of = core("training.config").LoraConfig(**LORA), lora.state_dict()
+    training.save_lora(path, weights_of, config, dtype=torch.float32)
     file = host_module("comfy.utils").load_torch_file(str(path))
     patched, _ = host_module("comfy.sd").load_lora_for_models(tiny.model, None, file, 1.0, 0.0)
-    expected = training.merged_weights(lora)
+    expected = training.merged_weights(weights_of, config)
     assert {key.removeprefix("diffusion_model.") for key in patched.patches} == expected.keys()
     weights = host_module("comfy.lora")
     for name, tensor in expected.items():

@@ -1,10 +1,26 @@
 """Residual, down- and up-sampling blocks of the video U-Net (LDM and LVDM names)."""
 
+from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from .attention import SpatialTransformer, TemporalTransformer
+
+
+@cache
+def over_frames(convolution: type[nn.Conv3d]) -> type[nn.Conv3d]:
+    """The same layer for kernels `(n, 1, 1)`, computed in two dimensions: libraries are much faster at those."""
+
+    class FrameConvolution(convolution):  # type: ignore[valid-type, misc]
+        def _conv_forward(self, clip: Tensor, weight: Tensor, bias: Tensor | None, *_: Any) -> Tensor:
+            out = F.conv2d(clip.flatten(3), weight.flatten(3), bias, padding=(self.padding[0], 0))
+            return out.unflatten(3, clip.shape[3:])
+
+    return FrameConvolution
 
 
 class TemporalConvolution(nn.Module):
@@ -14,20 +30,21 @@ class TemporalConvolution(nn.Module):
         super().__init__()
 
         def convolution() -> nn.Module:
-            return operations.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0), **factory)
+            layer = over_frames(operations.Conv3d)
+            return layer(channels, channels, (3, 1, 1), padding=(1, 0, 0), **factory)
 
         def norm() -> nn.Module:
             return operations.GroupNorm(32, channels, **factory)
 
         # Index 2 of the later stages is the reference's dropout, inert here; it keeps the checkpoint's numbering.
-        self.conv1 = nn.Sequential(norm(), nn.SiLU(), convolution())
-        self.conv2 = nn.Sequential(norm(), nn.SiLU(), nn.Identity(), convolution())
-        self.conv3 = nn.Sequential(norm(), nn.SiLU(), nn.Identity(), convolution())
-        self.conv4 = nn.Sequential(norm(), nn.SiLU(), nn.Identity(), convolution())
+        self.conv1 = nn.Sequential(norm(), nn.SiLU(inplace=True), convolution())
+        self.conv2 = nn.Sequential(norm(), nn.SiLU(inplace=True), nn.Identity(), convolution())
+        self.conv3 = nn.Sequential(norm(), nn.SiLU(inplace=True), nn.Identity(), convolution())
+        self.conv4 = nn.Sequential(norm(), nn.SiLU(inplace=True), nn.Identity(), convolution())
 
     def forward(self, clip: Tensor) -> Tensor:
         """`b c t h w` to `b c t h w`."""
-        return clip + self.conv4(self.conv3(self.conv2(self.conv1(clip))))
+        return self.conv4(self.conv3(self.conv2(self.conv1(clip)))).add_(clip)
 
 
 class ResBlock(nn.Module):
@@ -45,13 +62,13 @@ class ResBlock(nn.Module):
         super().__init__()
         self.in_layers = nn.Sequential(
             operations.GroupNorm(32, in_channels, **factory),
-            nn.SiLU(),
+            nn.SiLU(inplace=True),
             operations.Conv2d(in_channels, out_channels, 3, padding=1, **factory),
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), operations.Linear(embedding_features, out_channels, **factory))
         self.out_layers = nn.Sequential(
             operations.GroupNorm(32, out_channels, **factory),
-            nn.SiLU(),
+            nn.SiLU(inplace=True),
             nn.Identity(),
             operations.Conv2d(out_channels, out_channels, 3, padding=1, **factory),
         )
@@ -65,9 +82,9 @@ class ResBlock(nn.Module):
         residual = self.in_layers(h)
         shift = self.emb_layers(embedding)[:, None, :, None, None]
         residual = rearrange(
-            rearrange(residual, "(b t) c h w -> b t c h w", t=frames) + shift, "b t c h w -> (b t) c h w"
+            rearrange(residual, "(b t) c h w -> b t c h w", t=frames).add_(shift), "b t ... -> (b t) ..."
         )
-        h = self.skip_connection(h) + self.out_layers(residual)
+        h = self.out_layers(residual).add_(self.skip_connection(h))
         if self.temopral_conv is None:
             return h
         clip = self.temopral_conv(rearrange(h, "(b t) c h w -> b c t h w", t=frames))
@@ -94,3 +111,32 @@ class Upsample(nn.Module):
 
     def forward(self, h: Tensor, size: tuple[int, int]) -> Tensor:
         return self.conv(F.interpolate(h, size=size, mode="nearest"))
+
+
+@dataclass(frozen=True)
+class LayerInputs:
+    """What every layer may read besides the features `(b t) c h w`."""
+
+    embedding: Tensor  # b e
+    text: Tensor  # b n d
+    image_tokens: Tensor | None  # b t k d or b k d
+    frames: int
+    size: tuple[int, int] = (0, 0)  # where an upsampling goes
+
+
+class Block(nn.ModuleList):
+    """Layers in sequence; each is given the inputs of its kind."""
+
+    def forward(self, h: Tensor, inputs: LayerInputs) -> Tensor:
+        for layer in self:
+            if isinstance(layer, ResBlock):
+                h = layer(h, inputs.embedding, inputs.frames)
+            elif isinstance(layer, SpatialTransformer):
+                h = layer(h, inputs.text, inputs.image_tokens, inputs.frames)
+            elif isinstance(layer, TemporalTransformer):
+                h = layer(h, inputs.frames)
+            elif isinstance(layer, Upsample):
+                h = layer(h, inputs.size)
+            else:
+                h = layer(h)
+        return h

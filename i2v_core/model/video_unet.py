@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from .attention import (
     AttentionFunction,
     DualCrossAttention,
+    FrameAttention,
     ImageGate,
     RelativeSelfAttention,
     SelfAttention,
@@ -24,7 +25,7 @@ from .attention import (
     TransformerBlock,
     scaled_dot_product_attention,
 )
-from .blocks import Downsample, ResBlock, Upsample
+from .blocks import Block, Downsample, LayerInputs, ResBlock, Upsample
 from .embeddings import embedding_mlp, sinusoidal_embedding
 from .image_projection import resample_image_tokens
 
@@ -81,35 +82,6 @@ class Residuals:
 
 
 AfterBlock = Callable[[Tensor, BlockAddress], Tensor]
-
-
-@dataclass(frozen=True)
-class LayerInputs:
-    """What every layer may read besides the features `(b t) c h w`."""
-
-    embedding: Tensor  # b e
-    text: Tensor  # b n d
-    image_tokens: Tensor | None  # b t k d or b k d
-    frames: int
-    size: tuple[int, int] = (0, 0)  # where an upsampling goes
-
-
-class Block(nn.ModuleList):
-    """Layers in sequence; each is given the inputs of its kind."""
-
-    def forward(self, h: Tensor, inputs: LayerInputs) -> Tensor:
-        for layer in self:
-            if isinstance(layer, ResBlock):
-                h = layer(h, inputs.embedding, inputs.frames)
-            elif isinstance(layer, SpatialTransformer):
-                h = layer(h, inputs.text, inputs.image_tokens, inputs.frames)
-            elif isinstance(layer, TemporalTransformer):
-                h = layer(h, inputs.frames)
-            elif isinstance(layer, Upsample):
-                h = layer(h, inputs.size)
-            else:
-                h = layer(h)
-        return h
 
 
 class VideoEncoder(nn.Module):
@@ -191,7 +163,8 @@ class VideoEncoder(nn.Module):
         inputs = LayerInputs(self._embed(timesteps, fps, pooled_text, x), text, image_tokens, frames)
         added = residuals or Residuals()
 
-        h = rearrange(x, "b c t h w -> (b t) c h w")
+        # With the channels last, frames, positions and tokens are views of one memory throughout the network.
+        h = rearrange(x, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
         skips = []
         for i, block in enumerate(self.input_blocks):
             h = self._run(block, h, inputs)
@@ -323,7 +296,7 @@ class LayerFactory:
 
     def output(self, channels: int) -> nn.Sequential:
         norm = self.operations.GroupNorm(32, channels, **self.factory)
-        return nn.Sequential(norm, nn.SiLU(), self.convolution(channels, self.config.out_channels))
+        return nn.Sequential(norm, nn.SiLU(inplace=True), self.convolution(channels, self.config.out_channels))
 
     def level(self, level: int, in_channels: int, channels: int) -> list[nn.Module]:
         """A residual block, followed by attention where the level has it."""
@@ -370,7 +343,7 @@ class LayerFactory:
     def _frame_attention(self, inner: int, heads: int, head_dim: int) -> nn.Module:
         if self.config.relative_position is not None:
             return RelativeSelfAttention(inner, heads, head_dim, self.config.relative_position, **self._kw)
-        return SelfAttention(inner, heads, head_dim, attention=self.attention, **self._kw)
+        return FrameAttention(inner, heads, head_dim, attention=self.attention, **self._kw)
 
 
 def initialize_video_unet(unet: VideoUNet) -> None:

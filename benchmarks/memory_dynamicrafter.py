@@ -10,21 +10,16 @@ import argparse
 import resource
 import subprocess
 import sys
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from _floor import necessary_activation, weight_bytes
+from _measure import counted
 
 from i2v_core.build import build_autoencoder, build_unet
 from i2v_core.model.autoencoder import AutoencoderConfig
@@ -33,57 +28,6 @@ from i2v_core.model.video_unet import VideoUNetConfig
 UNET = VideoUNetConfig(in_channels=8, image_gate="fixed", fps_embedding=True)
 GIB = 2**30
 Stage = Callable[[], object]
-
-
-@dataclass
-class LiveBytes(TorchDispatchMode):
-    """Counts the bytes of all storages that are made in it, and their peak."""
-
-    live: int = 0
-    peak: int = 0
-    known: set[int] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        super().__init__()
-
-    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._count(tensor.untyped_storage())
-        return result
-
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        if key in self.known:
-            return
-        self.known.add(key)
-        self.live += size
-        self.peak = max(self.peak, self.live)
-        weakref.finalize(storage, self._forget, key, size)
-
-    def _forget(self, key: int, size: int) -> None:
-        self.known.discard(key)
-        self.live -= size
-
-
-class FusedAttention(TorchFunctionMode):
-    """Attention on the meta device as a fused kernel allocates it: nothing but the result."""
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function is F.scaled_dot_product_attention and args[0].is_meta:
-            return torch.empty_like(args[0])
-        return function(*args, **(kwargs or {}))
-
-
-@contextmanager
-def counted() -> Iterator[LiveBytes]:
-    with torch.inference_mode(False), torch.no_grad(), LiveBytes() as count, FusedAttention():
-        yield count
-
-
-def weight_bytes(network: nn.Module) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
 
 
 def make_unet(config: VideoUNetConfig, clips: int, frames: int, h: int, w: int, **factory: Any) -> tuple[Any, Stage]:
@@ -122,6 +66,21 @@ def predict(options: argparse.Namespace) -> None:
             stage()
         weights, peak = weight_bytes(network) / GIB, count.peak / GIB
         print(f"| {name} | {weights:.2f} | {peak:.2f} | {weights + peak:.2f} |")
+
+
+def bound() -> None:
+    """Print a step's peak over weights plus the largest necessary activation, which is to stay within 1.3."""
+    print("\nOne step in half precision against weights plus largest necessary activation, GiB")
+    print("| shape | branches | weights | necessary | peak | peak / (weights + necessary) |\n|---|---|---|---|---|---|")
+    for name, h, w in (("512 x 320", 40, 64), ("1024 x 576", 72, 128)):
+        for clips in (1, 2):
+            unet, step = make_unet(UNET, clips, 16, h, w, device="meta", dtype=torch.float16)
+            weights, necessary = weight_bytes(unet), necessary_activation(unet, step)
+            with counted() as count:
+                step()
+            peak = weights + count.peak
+            sizes = " | ".join(f"{size / GIB:.2f}" for size in (weights, necessary, peak))
+            print(f"| {name} | {clips} | {sizes} | {peak / (weights + necessary):.2f} |")
 
 
 SMALL = VideoUNetConfig(
@@ -172,6 +131,7 @@ def main() -> None:
         grow(options.grow)
         return
     predict(options)
+    bound()
     check()
 
 

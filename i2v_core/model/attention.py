@@ -16,6 +16,7 @@ ImageGate = Literal["none", "fixed", "learned"]
 
 # CUDA's fused kernels launch one block per batch entry and refuse more than 65535; the host uses the same limit.
 MAX_ATTENTION_BATCH = 2**15
+MAX_ATTENTION_HEADS = 2**16 - 1
 # Numbers in a feed-forward's hidden layer at a time: enough to fill a GPU, 64 MiB in half precision.
 MAX_HIDDEN = 2**25
 
@@ -81,8 +82,7 @@ class FrameAttention(SelfAttention):
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (project(x).flatten(2) for project in (self.to_q, self.to_k, self.to_v))
         width = q.shape[-1] // (x.shape[2] * self.heads)
-        # Fused kernels are limited in the number of heads as in that of batch entries.
-        at_once = max(1, MAX_ATTENTION_BATCH // self.heads) * self.heads * width
+        at_once = max(1, MAX_ATTENTION_HEADS // self.heads) * self.heads * width
         parts = [
             self.attention(*part, part[0].shape[-1] // width)
             for part in zip(*(each.split(at_once, dim=-1) for each in (q, k, v)), strict=True)
@@ -236,8 +236,8 @@ class SpatialTransformer(Transformer):
     """Attention over the positions of each frame, then to text and image tokens."""
 
     def forward(self, h: Tensor, text: Tensor, image_tokens: Tensor | None, frames: int) -> Tensor:
-        tokens = rearrange(self.norm(h), "bt c h w -> bt (h w) c")
-        tokens = self.transform(tokens, text, image_tokens, frames)
+        # In one expression, so that nothing holds on to the normalized features.
+        tokens = self.transform(rearrange(self.norm(h), "bt c h w -> bt (h w) c"), text, image_tokens, frames)
         return h + rearrange(tokens, "bt (h w) c -> bt c h w", h=h.shape[-2])
 
 

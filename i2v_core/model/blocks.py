@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -21,6 +22,15 @@ def over_frames(convolution: type[nn.Conv3d]) -> type[nn.Conv3d]:
             return out.unflatten(3, clip.shape[3:])
 
     return FrameConvolution
+
+
+def use_channels_last(network: nn.Module) -> None:
+    """Lay the loaded weights of convolutions out as the features lie, so that no call has to."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+        elif isinstance(layer, nn.Conv3d) and layer.kernel_size[1:] == (1, 1):
+            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last_3d)
 
 
 class TemporalConvolution(nn.Module):

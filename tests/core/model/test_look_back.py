@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from i2v_core.build import build_look_back, build_unet
+from i2v_core.model.blocks import use_channels_last
 from i2v_core.model.look_back import (
     LOOK_BACK_PRESETS,
     LookBack,
@@ -18,7 +19,6 @@ from i2v_core.model.look_back import (
     find_sites,
     initialize_look_back,
     look_back_literally,
-    use_channels_last,
 )
 from i2v_core.model.video_unet import VideoUNet
 from tests.core.weights.small import SMALL, SMALL_IMAGE_MODEL, largest_difference, seed

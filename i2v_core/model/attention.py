@@ -17,8 +17,9 @@ ImageGate = Literal["none", "fixed", "learned"]
 # CUDA's fused kernels launch one block per batch entry and refuse more than 65535; the host uses the same limit.
 MAX_ATTENTION_BATCH = 2**15
 MAX_ATTENTION_HEADS = 2**16 - 1
-# Numbers in a feed-forward's hidden layer at a time: enough to fill a GPU, 64 MiB in half precision.
+# Numbers in a feed-forward's hidden layer at a time: enough to fill a GPU, and few enough for the caches of a CPU.
 MAX_HIDDEN = 2**25
+MAX_HIDDEN_CPU = 2**21
 
 
 def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **_: Any) -> Tensor:
@@ -209,7 +210,8 @@ class TransformerBlock(nn.Module):
         if torch.is_grad_enabled():
             return x + self.ff(self.norm3(x))
         # The widest tensor of the network: a part of the tokens at a time.
-        for part in x.view(-1, x.shape[-1]).split(max(1, MAX_HIDDEN // (8 * x.shape[-1]))):
+        hidden = MAX_HIDDEN_CPU if x.device.type == "cpu" else MAX_HIDDEN
+        for part in x.view(-1, x.shape[-1]).split(max(1, hidden // (8 * x.shape[-1]))):
             part.add_(self.ff(self.norm3(part)))
         return x
 

@@ -28,6 +28,7 @@ from .attention import (
 from .blocks import Block, Downsample, LayerInputs, ResBlock, Upsample
 from .embeddings import embedding_mlp, sinusoidal_embedding
 from .image_projection import resample_image_tokens
+from .step_cache import BranchCache
 
 INIT_ATTENTION_HEADS = 8  # wired into every LVDM checkpoint, whatever its width
 
@@ -148,6 +149,7 @@ class VideoEncoder(nn.Module):
         residuals: Residuals | None = None,
         after_block: AfterBlock | None = None,
         hint: Tensor | None = None,
+        reuse: BranchCache | None = None,
     ) -> tuple[list[Tensor], Tensor, LayerInputs]:
         """Run the first half; arguments as of `VideoUNet.forward`, besides what a side branch has.
 
@@ -155,7 +157,8 @@ class VideoEncoder(nn.Module):
             hint: added to the first convolution's output in every frame, `b c h w`.
 
         Returns:
-            The skips and the middle block's output, `(b t) c h w`, and what every layer could read.
+            The skips and the middle block's output, `(b t) c h w`, and what every layer could read. With `reuse`
+            perhaps only the outer skips, and the feature that the output blocks beside them begin with.
         """
         frames = x.shape[2]
         if image_tokens is not None and image_tokens.ndim == 4:
@@ -174,6 +177,10 @@ class VideoEncoder(nn.Module):
                 h = self._run(self.init_attn, h, inputs)
             h = _call_after(after_block, h, BlockAddress("input", i), frames)
             skips.append(_add(h, added.skips[i] if i < len(added.skips) else None))
+            if reuse is not None and len(skips) == reuse.config.outer:
+                deep = reuse.recall(h, timesteps)
+                if deep is not None:
+                    return skips, deep, inputs
 
         h = self._run(self.middle_block, h, inputs)
         h = _add(_call_after(after_block, h, BlockAddress("middle", 0), frames), added.middle)
@@ -228,6 +235,7 @@ class VideoUNet(VideoEncoder):
         residuals: Residuals | None = None,
         after_block: AfterBlock | None = None,
         hint: Tensor | None = None,
+        reuse: BranchCache | None = None,
     ) -> Tensor:
         """Run the network once.
 
@@ -242,15 +250,18 @@ class VideoUNet(VideoEncoder):
             residuals: added to the skips and after the middle block.
             after_block: called with every block's output `b c t h w` and its address; returns what replaces it.
             hint: added to the first convolution's output in every frame, `b c h w`.
+            reuse: what this guidance branch remembers of the steps before, where deep blocks may be left out.
 
         Returns:
             The prediction, `b c t h w`.
         """
         skips, h, inputs = self.encode(
             x, timesteps, text, image_tokens=image_tokens, fps=fps, pooled_text=pooled_text, residuals=residuals,
-            after_block=after_block, hint=hint,
+            after_block=after_block, hint=hint, reuse=reuse,
         )  # fmt: skip
-        for i, block in enumerate(self.output_blocks):
+        for i, block in list(enumerate(self.output_blocks))[-len(skips) :]:
+            if reuse is not None and len(skips) == reuse.config.outer:
+                reuse.keep(h)
             h = torch.cat([h, skips.pop()], dim=1)
             height, width = (skips[-1] if skips else h).shape[-2:]
             h = self._run(block, h, replace(inputs, size=(height, width)))

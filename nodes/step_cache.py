@@ -34,7 +34,7 @@ class I2VStepCache(io.ComfyNode):
                 advanced(
                     io.Int.Input(
                         "outer_blocks",
-                        default=2,
+                        default=1,
                         min=1,
                         max=6,
                         tooltip="How many of the first and of the last blocks are computed at every step. More is "
@@ -46,7 +46,7 @@ class I2VStepCache(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, bound: float, outer_blocks: int = 2) -> io.NodeOutput:
+    def execute(cls, model: Any, bound: float, outer_blocks: int = 1) -> io.NodeOutput:
         if bound == 0:
             return io.NodeOutput(model)
         return io.NodeOutput(apply_step_cache(model, StepCacheConfig(bound, outer_blocks)))

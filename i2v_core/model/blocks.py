@@ -98,7 +98,8 @@ class ResBlock(nn.Module):
         if self.temopral_conv is None:
             return h
         clip = self.temopral_conv(rearrange(h, "(b t) c h w -> b c t h w", t=frames))
-        return rearrange(clip, "b c t h w -> (b t) c h w")
+        # Small convolutions do not keep the layout.
+        return rearrange(clip, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
 
 
 class Downsample(nn.Module):

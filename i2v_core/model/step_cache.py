@@ -21,7 +21,7 @@ class StepCacheConfig:
     """
 
     bound: float = 0.0
-    outer: int = 2
+    outer: int = 1
 
     def __post_init__(self) -> None:
         if self.bound < 0 or self.outer < 1:

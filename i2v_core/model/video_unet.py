@@ -166,8 +166,7 @@ class VideoEncoder(nn.Module):
         inputs = LayerInputs(self._embed(timesteps, fps, pooled_text, x), text, image_tokens, frames)
         added = residuals or Residuals()
 
-        # With the channels last, frames, positions and tokens are views of one memory throughout the network.
-        h = rearrange(x, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
+        h = _to_frames(x)
         skips = []
         for i, block in enumerate(self.input_blocks):
             h = self._run(block, h, inputs)
@@ -277,7 +276,12 @@ def _call_after(after_block: AfterBlock | None, h: Tensor, address: BlockAddress
     if after_block is None:
         return h
     h = after_block(rearrange(h, "(b t) c h w -> b c t h w", t=frames), address)
-    return rearrange(h, "b c t h w -> (b t) c h w")
+    return _to_frames(h)
+
+
+def _to_frames(clip: Tensor) -> Tensor:
+    # With the channels last, frames, positions and tokens are views of one memory throughout the network.
+    return rearrange(clip, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ def inputs(timestep: float = 800.0, change: float = 0.0) -> dict[str, Any]:
 
 
 def branch(bound: float) -> BranchCache:
-    return StepCache(StepCacheConfig(bound)).branch(0)
+    return StepCache(StepCacheConfig(bound, outer=2)).branch(0)
 
 
 @torch.no_grad()
@@ -83,7 +83,7 @@ def test_going_back_in_time_begins_anew(unet: VideoUNet) -> None:
 
 @torch.no_grad()
 def test_branches_do_not_know_each_other(unet: VideoUNet) -> None:
-    cache = StepCache(StepCacheConfig(10.0))
+    cache = StepCache(StepCacheConfig(10.0, outer=2))
     other = {**inputs(), "text": -inputs()["text"]}
     expected = unet(**inputs(), reuse=cache.branch("text")), unet(**other, reuse=cache.branch("no text"))
     assert torch.equal(unet(**inputs(), reuse=cache.branch("text")), expected[0])

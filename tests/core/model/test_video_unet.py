@@ -173,7 +173,7 @@ def test_replacing_the_last_block_decides_the_output(unet: VideoUNet) -> None:
         return last if here == BLOCKS[-1] else h
 
     expected = rearrange(unet.out(rearrange(last, "b c t h w -> (b t) c h w")), "(b t) c h w -> b c t h w", t=3)
-    assert torch.equal(unet(**given, after_block=replace_last), expected)
+    assert largest_difference(unet(**given, after_block=replace_last), expected) < 1e-6
 
 
 @torch.no_grad()

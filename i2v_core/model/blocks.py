@@ -24,8 +24,13 @@ def over_frames(convolution: type[nn.Conv3d]) -> type[nn.Conv3d]:
     return FrameConvolution
 
 
+def channels_last(h: Tensor) -> Tensor:
+    """Features `n c h w` in this layout; with gradients as they are, since a backward pass in it has crashed."""
+    return h if torch.is_grad_enabled() else h.contiguous(memory_format=torch.channels_last)
+
+
 def use_channels_last(network: nn.Module) -> None:
-    """Lay the loaded weights of convolutions out as the features lie, so that no call has to."""
+    """Lay weights of convolutions out as features lie in inference; a backward pass through them has crashed."""
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
             layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
@@ -99,7 +104,7 @@ class ResBlock(nn.Module):
             return h
         clip = self.temopral_conv(rearrange(h, "(b t) c h w -> b c t h w", t=frames))
         # Small convolutions do not keep the layout.
-        return rearrange(clip, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
+        return channels_last(rearrange(clip, "b c t h w -> (b t) c h w"))
 
 
 class Downsample(nn.Module):

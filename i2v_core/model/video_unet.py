@@ -25,7 +25,7 @@ from .attention import (
     TransformerBlock,
     scaled_dot_product_attention,
 )
-from .blocks import Block, Downsample, LayerInputs, ResBlock, Upsample
+from .blocks import Block, Downsample, LayerInputs, ResBlock, Upsample, channels_last
 from .embeddings import embedding_mlp, sinusoidal_embedding
 from .image_projection import resample_image_tokens
 from .step_cache import BranchCache
@@ -281,7 +281,7 @@ def _call_after(after_block: AfterBlock | None, h: Tensor, address: BlockAddress
 
 def _to_frames(clip: Tensor) -> Tensor:
     # With the channels last, frames, positions and tokens are views of one memory throughout the network.
-    return rearrange(clip, "b c t h w -> (b t) c h w").contiguous(memory_format=torch.channels_last)
+    return channels_last(rearrange(clip, "b c t h w -> (b t) c h w"))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,6 @@ from ..build import (
     build_temporal_noise_fusion,
 )
 from ..files import StrPath
-from ..model.blocks import use_channels_last
 from ..model.image_projection import ImageProjectionConfig
 from ..model.image_retention import ImageRetentionConfig
 from ..model.look_back import LookBackConfig
@@ -122,7 +121,6 @@ def load_adapter(path: StrPath, *, device: torch.device | str = "cpu", dtype: to
     # Copies, so that nothing holds on to the file, which may be replaced while the network lives.
     owned = {name: tensor.to(device, dtype, copy=True) for name, tensor in contents.tensors.items()}
     module.load_state_dict(owned, assign=True)
-    use_channels_last(module)
     unet = {name: tensor.to(device, dtype, copy=True) for name, tensor in contents.unet.items()}
     return Adapter(contents.kind, module.eval(), unet, contents.metadata)
 

@@ -12,7 +12,6 @@ from torch import Tensor, nn
 from ..diffusion.schedule import signal_scale
 from ..files import StrPath
 from ..model.autoencoder import Autoencoder
-from ..model.blocks import use_channels_last
 from ..model.image_projection import ImageProjection
 from ..model.patch_autoencoder import PatchAutoencoder
 from ..model.text_encoder import TextEncoder
@@ -131,8 +130,6 @@ def _network(
         name: tensor.to(device=device, dtype=dtype, copy=True) for name, tensor in getattr(contents, part.name).items()
     }
     network.load_state_dict(owned, assign=True)
-    if part.name == "unet":
-        use_channels_last(network)
     return network.eval()
 
 

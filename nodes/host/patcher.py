@@ -9,8 +9,6 @@ import comfy.model_patcher
 import torch
 from torch import Tensor, nn
 
-from ...i2v_core.model.blocks import use_channels_last
-
 
 def make_patcher(
     module: nn.Module,
@@ -34,5 +32,3 @@ def load_weights(load: Callable[..., Any], tensors: Mapping[str, Tensor], patche
     takes_assign = "assign" in inspect.signature(load).parameters
     dynamic = takes_assign and hasattr(patcher, "is_dynamic") and patcher.is_dynamic()
     load(dict(tensors), **({"assign": True} if dynamic else {}))
-    if not dynamic:
-        use_channels_last(patcher.model)

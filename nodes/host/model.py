@@ -34,7 +34,7 @@ class VideoModelConfig(comfy.supported_models_base.BASE):
     """What the host's base model wants to know about a checkpoint."""
 
     unet_extra_config: ClassVar[dict[str, Any]] = {}
-    # With it the host expects 3.5 GiB for a guidance branch of DynamiCrafter 1024; docs/memory.md counts less than half.
+    # With it the host expects 3.5 GiB for a guidance branch of DynamiCrafter 1024; docs/memory.md counts 1.35.
     memory_usage_factor: ClassVar[float] = 1.2
 
     def __init__(self, contents: CheckpointContents, latent_format: Any) -> None:

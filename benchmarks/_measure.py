@@ -1,15 +1,37 @@
 """What benchmarks measure with: time, peak memory of tensors, and the rates of the machine."""
 
 import resource
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch.nn import functional as F
+from torch.overrides import TorchFunctionMode
 
 from i2v_core.training.memory import LiveBytes
+
+
+class FusedAttention(TorchFunctionMode):
+    """Attention on the meta device as a fused kernel allocates it: nothing but the result."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function is F.scaled_dot_product_attention and args[0].is_meta:
+            return torch.empty_like(args[0])
+        return function(*args, **(kwargs or {}))
+
+
+@contextmanager
+def counted() -> Iterator[LiveBytes]:
+    """Count what inference would allocate, on the meta device without computing it."""
+    with torch.inference_mode(False), torch.no_grad(), LiveBytes() as count, FusedAttention():
+        yield count
 
 
 def peak_memory(function: Callable[[], object]) -> int:
@@ -48,16 +70,42 @@ def growth(script: str, case: str) -> int:
 
 def seconds(function: Callable[[], object], runs: int = 3) -> float:
     """Shortest time of some runs after a first one: of the clock with a GPU, else of the processor, others aside."""
-    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
     function()
-    times = []
+    return min(_timed(function) for _ in range(runs))
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """Paired times of a function and of another, measured one after the other."""
+
+    times: Sequence[float]
+    others: Sequence[float]
+
+    def __str__(self) -> str:
+        ratios = [a / b for a, b in zip(self.times, self.others, strict=True)]
+        return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.times)
+
+
+def in_turn(functions: Sequence[Callable[[], object]], runs: int) -> list[list[float]]:
+    """Times of each function; every run calls all of them, so that load on the machine hits them alike."""
+    times: list[list[float]] = [[] for _ in functions]
     for _ in range(runs):
-        _wait()
-        started = clock()
-        function()
-        _wait()
-        times.append(clock() - started)
-    return min(times)
+        for function, its in zip(functions, times, strict=True):
+            its.append(_timed(function))
+    return times
+
+
+def _timed(function: Callable[[], object]) -> float:
+    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+    _wait()
+    started = clock()
+    function()
+    _wait()
+    return clock() - started
 
 
 def matrix_rate(device: str, dtype: torch.dtype, runs: int = 3) -> float:

@@ -26,6 +26,7 @@ from i2v_core.diffusion.guidance import ClassifierFreeGuidance
 from i2v_core.diffusion.schedule import Schedule
 from i2v_core.generate import SamplingConfig
 from i2v_core.model.attention import scaled_dot_product_attention
+from i2v_core.model.blocks import use_channels_last
 from i2v_core.model.look_back import (
     LOOK_BACK_PRESETS,
     LookBack,
@@ -33,7 +34,6 @@ from i2v_core.model.look_back import (
     LookBackState,
     find_sites,
     look_back_literally,
-    use_channels_last,
 )
 from i2v_core.model.video_unet import LayerFactory, VideoUNet, VideoUNetConfig
 from i2v_core.streaming import sample_pieces

@@ -8,47 +8,24 @@ Usage: `python3 dev.py bench`, or by itself with `--frames 16 --height 576 --wid
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn import functional as F
-from torch.overrides import TorchFunctionMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from _measure import growth, process_peak
+from _floor import necessary_activation, weight_bytes
+from _measure import counted, growth, process_peak
 
 from i2v_core.build import build_autoencoder, build_unet
 from i2v_core.model.autoencoder import AutoencoderConfig
 from i2v_core.model.video_unet import VideoUNetConfig
-from i2v_core.training.memory import LiveBytes
 
 UNET = VideoUNetConfig(in_channels=8, image_gate="fixed", fps_embedding=True)
 GIB = 2**30
 Stage = Callable[[], object]
-
-
-class FusedAttention(TorchFunctionMode):
-    """Attention on the meta device as a fused kernel allocates it: nothing but the result."""
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function is F.scaled_dot_product_attention and args[0].is_meta:
-            return torch.empty_like(args[0])
-        return function(*args, **(kwargs or {}))
-
-
-@contextmanager
-def counted() -> Iterator[LiveBytes]:
-    with torch.inference_mode(False), torch.no_grad(), LiveBytes() as count, FusedAttention():
-        yield count
-
-
-def weight_bytes(network: nn.Module) -> int:
-    return sum(parameter.numel() * parameter.element_size() for parameter in network.parameters())
 
 
 def make_unet(config: VideoUNetConfig, clips: int, frames: int, h: int, w: int, **factory: Any) -> tuple[Any, Stage]:
@@ -87,6 +64,21 @@ def predict(options: argparse.Namespace) -> None:
             stage()
         weights, peak = weight_bytes(network) / GIB, count.peak / GIB
         print(f"| {name} | {weights:.2f} | {peak:.2f} | {weights + peak:.2f} |")
+
+
+def bound() -> None:
+    """Print a step's peak over weights plus the largest necessary activation, which is to stay within 1.3."""
+    print("\nOne step in half precision against weights plus largest necessary activation, GiB")
+    print("| shape | branches | weights | necessary | peak | peak / (weights + necessary) |\n|---|---|---|---|---|---|")
+    for name, h, w in (("512 x 320", 40, 64), ("1024 x 576", 72, 128)):
+        for clips in (1, 2):
+            unet, step = make_unet(UNET, clips, 16, h, w, device="meta", dtype=torch.float16)
+            weights, necessary = weight_bytes(unet), necessary_activation(unet, step)
+            with counted() as count:
+                step()
+            peak = weights + count.peak
+            sizes = " | ".join(f"{size / GIB:.2f}" for size in (weights, necessary, peak))
+            print(f"| {name} | {clips} | {sizes} | {peak / (weights + necessary):.2f} |")
 
 
 SMALL = VideoUNetConfig(
@@ -134,6 +126,7 @@ def main() -> None:
         grow(options.grow)
         return
     predict(options)
+    bound()
     check()
 
 

@@ -1,56 +1,158 @@
-"""One step of our video U-Net against diffusers' `UNet3DConditionModel` on the same weights, small ModelScope shape.
+"""One step of our video U-Net against diffusers' `UNet3DConditionModel` on the same weights, ModelScope's layout.
 
-Prints the ratio of times (ours / theirs, median of the runs) with its spread, both measured in turn in one process, and
-the largest difference of the outputs. Usage: `python3 dev.py bench --runs 5 --threads 2`.
+Both are measured in turn in one process, on the same tensors in memory, in eager mode and (with `--compile`, and always
+on CUDA) our blocks compiled. Prints the ratio of times with its spread, peak memory above the weights, the share of the
+matrix rate of this machine, and the largest difference of the outputs; a difference beyond the dtype's tolerance fails.
+Then the memory of the full ModelScope 256 shape, counted on the meta device. Two guidance branches are one batch.
+Usage: `python3 dev.py bench --runs 5`; the full shape: `python benchmarks/unet_step.py --width 320 --size 32`, which
+takes 6 GiB and many minutes on a CPU.
 """
 
 import argparse
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
+from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from _floor import floor_of
+from _measure import Ratio, counted, in_turn, matrix_rate, peak_memory, read_rate
 from diffusers import UNet3DConditionModel
 
-from i2v_core import load_checkpoint
+from i2v_core.build import build_unet
+from i2v_core.model.blocks import use_channels_last
+from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
+from i2v_core.weights import key_maps
+from i2v_core.weights.foreign import linear_projections
+
+TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}  # of the outputs' standard deviation
+Step = Callable[[], Tensor]
 
 
-def seconds(function: Callable[[], object]) -> float:
+@dataclass(frozen=True)
+class Case:
+    """Both networks on the same weights, and what one step of either takes."""
+
+    ours: VideoUNet
+    theirs: nn.Module
+    x: Tensor
+    times: Tensor
+    text: Tensor
+
+    @classmethod
+    def make(cls, width: int, frames: int, size: int, device: str, dtype: torch.dtype) -> "Case":
+        with torch.device(device):
+            theirs: Any = UNet3DConditionModel(
+                block_out_channels=(width, 2 * width, 4 * width, 4 * width),
+                attention_head_dim=64,
+                cross_attention_dim=1024,
+            )
+            theirs = theirs.to(dtype).eval()
+            x, text = torch.randn(2, 4, frames, size, size, dtype=dtype), torch.randn(2, 77, 1024, dtype=dtype)
+            times = torch.full((2,), 500.0)
+        weights = theirs.state_dict()
+        layout = key_maps.diffusers_layout(weights)
+        ours = build_unet(VideoUNetConfig(model_channels=width), device="meta", dtype=dtype).eval()
+        named = {key_maps.from_diffusers(name, layout): tensor for name, tensor in weights.items()}
+        ours.load_state_dict(linear_projections(named), assign=True)
+        return cls(ours, theirs, x, times, text)
+
+    def our_step(self) -> Tensor:
+        return self.ours(self.x, self.times, self.text)
+
+    def their_step(self) -> Tensor:
+        return self.theirs(self.x, self.times, self.text).sample
+
+
+def above_weights(step: Step) -> int:
+    """Peak bytes beside the weights: allocated on CUDA, else counted tensor by tensor."""
+    if not torch.cuda.is_available():
+        return peak_memory(step)
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def compiled(case: Case) -> Step:
+    """Our step with every block compiled by itself, warmed up."""
+    for block in (*case.ours.input_blocks, case.ours.init_attn, case.ours.middle_block, *case.ours.output_blocks):
+        block.compile()
     started = time.perf_counter()
-    function()
-    return time.perf_counter() - started
+    case.our_step()
+    print(f"compiled in {time.perf_counter() - started:.0f} s")
+    return case.our_step
 
 
+def measure(options: argparse.Namespace) -> None:
+    device, dtype = options.device, getattr(torch, options.dtype)
+    case = Case.make(options.width, options.frames, options.size, device, dtype)
+    reference = case.their_step()
+    difference = ((case.our_step() - reference).abs().max() / reference.std()).item()
+    steps: dict[str, Step] = {"diffusers, eager": case.their_step, "ours, eager": case.our_step}
+    memory = {name: above_weights(step) for name, step in steps.items()}
+    # After theirs has been counted with its own weights as they lay; from here on convolutions share ours.
+    use_channels_last(case.ours)
+    floor = floor_of(case.ours, case.our_step)
+    rate = matrix_rate(device, dtype)
+    times = dict(zip(steps, in_turn(list(steps.values()), options.runs), strict=True))
+    if options.compile or device == "cuda":
+        step = compiled(case)
+        memory["ours, compiled"] = above_weights(step)
+        # Eager steps of ours are compiled ones from here on, so these are paired with new ones of diffusers.
+        times["ours, compiled"], again = in_turn([step, case.their_step], options.runs)
+    print(f"{options.frames} frames, latents {options.size} x {options.size}, width {options.width}, {dtype}, {device}")
+    print(f"matrix rate {rate / 1e9:.0f} G/s; a step needs {floor.operations / 1e9:.0f} G operations")
+    print("| step | s | ratio to diffusers eager | above weights, MiB | ratio | share of the floor |")
+    print("|---|---|---|---|---|---|")
+    theirs = times["diffusers, eager"]
+    for name, its in times.items():
+        share = floor.seconds(rate, read_rate(device)) / statistics.median(its)
+        ratio = Ratio(its, again if name == "ours, compiled" else theirs)
+        above = f"{memory[name] / 2**20:.0f} | {memory[name] / memory['diffusers, eager']:.2f}"
+        print(f"| {name} | {ratio.median:.2f} | {ratio} | {above} | {share:.0%} |")
+    print(f"largest difference of the outputs {difference:.1e} of their standard deviation")
+    if difference > TOLERANCE[dtype]:
+        raise SystemExit(f"outputs differ by {difference:.1e}, more than {TOLERANCE[dtype]:.0e}")
+
+
+def full_size_memory() -> None:
+    """Peak memory above the weights of the full shape, without computing it."""
+    case = Case.make(320, 16, 32, "meta", torch.float32)
+    peaks = []
+    for step in (case.our_step, case.their_step):
+        with counted() as count:
+            step()
+        peaks.append(count.peak)
+    ours, theirs = peaks
+    print("\nModelScope 256, 16 frames, two branches, single precision, counted: above the weights")
+    print(f"ours {ours / 2**20:.0f} MiB, diffusers {theirs / 2**20:.0f} MiB, ratio {ours / theirs:.2f}")
+
+
+@torch.inference_mode()
 def main() -> None:
+    gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options = parser.parse_args()
+    parser.add_argument("--width", type=int, default=320 if gpu else 64)
+    parser.add_argument("--frames", type=int, default=16 if gpu else 8)
+    parser.add_argument("--size", type=int, default=32 if gpu else 16)
+    parser.add_argument("--device", default="cuda" if gpu else "cpu")
+    parser.add_argument("--dtype", default="bfloat16" if gpu else "float32")
+    parser.add_argument("--compile", action="store_true")
+    options, _ = parser.parse_known_args()  # all benchmarks are given the same options
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    theirs = UNet3DConditionModel(
-        block_out_channels=(64, 128, 256, 256), attention_head_dim=64, cross_attention_dim=1024
-    ).eval()
-    with tempfile.TemporaryDirectory() as folder:
-        theirs.save_pretrained(folder)
-        ours = load_checkpoint(folder).unet
-
-    x, text, t = torch.randn(2, 4, 8, 16, 16), torch.randn(2, 77, 1024), torch.full((2,), 500.0)
-    with torch.inference_mode():
-        difference = (ours(x, t, text) - theirs(x, t, text).sample).abs().max().item()
-        ratios = []
-        for _ in range(options.runs):
-            mine, reference = seconds(lambda: ours(x, t, text)), seconds(lambda: theirs(x, t, text))
-            ratios.append(mine / reference)
-            print(f"ours {mine:.2f} s, diffusers {reference:.2f} s, ratio {ratios[-1]:.2f}")
-    print(f"largest difference {difference:.1e}")
-    print(f"ratio {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f})")
+    full_size_memory()
+    measure(options)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from .loaders import I2VLoadCheckpoint
 from .look_back import I2VApplyLookBack
 from .metrics import I2VCompareClips, I2VMetrics
 from .sampling import I2VAnalyticNoise, I2VDDIMSampler, I2VGuidanceRescale, I2VSchedule
+from .step_cache import I2VStepCache
 from .stories import I2VContinueVideo, I2VJoinClips
 from .training import I2VTrainAdapter
 from .trip import I2VApplyTRIP, I2VImageNoisePrior
@@ -52,4 +53,5 @@ class I2VExtension(ComfyExtension):
             I2VMetrics,
             I2VCompareClips,
             I2VTrainAdapter,
+            I2VStepCache,
         ]

@@ -16,6 +16,10 @@ ImageGate = Literal["none", "fixed", "learned"]
 
 # CUDA's fused kernels launch one block per batch entry and refuse more than 65535; the host uses the same limit.
 MAX_ATTENTION_BATCH = 2**15
+MAX_ATTENTION_HEADS = 2**16 - 1
+# Numbers in a feed-forward's hidden layer at a time: enough to fill a GPU, and few enough for the caches of a CPU.
+MAX_HIDDEN = 2**25
+MAX_HIDDEN_CPU = 2**21
 
 
 def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **_: Any) -> Tensor:
@@ -70,8 +74,26 @@ class SelfAttention(Attention):
         return self.to_out(self.attention(self.to_q(x), self.to_k(x), self.to_v(x), self.heads))
 
 
+class FrameAttention(SelfAttention):
+    """Every token of `b t p c` attends to those of its position `p` in all frames.
+
+    Positions stand beside the heads, where they need no transposition.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (project(x).flatten(2) for project in (self.to_q, self.to_k, self.to_v))
+        width = q.shape[-1] // (x.shape[2] * self.heads)
+        at_once = max(1, MAX_ATTENTION_HEADS // self.heads) * self.heads * width
+        parts = [
+            self.attention(*part, part[0].shape[-1] // width)
+            for part in zip(*(each.split(at_once, dim=-1) for each in (q, k, v)), strict=True)
+        ]
+        out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
+        return self.to_out(rearrange(out, "b t (p c) -> b t p c", p=x.shape[2]))
+
+
 class RelativeSelfAttention(Attention):
-    """Self-attention over frames with relative positions in keys and values (VideoCrafter 1).
+    """Self-attention over frames with relative positions in keys and values (VideoCrafter 1), on `b t p c`.
 
     The value term needs the probabilities themselves, so this path is written out; the number of frames is small.
     """
@@ -85,7 +107,8 @@ class RelativeSelfAttention(Attention):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (
-            rearrange(project(x), "b t (h d) -> b h t d", h=self.heads) for project in (self.to_q, self.to_k, self.to_v)
+            rearrange(project(x), "b t p (h d) -> (b p) h t d", h=self.heads)
+            for project in (self.to_q, self.to_k, self.to_v)
         )
         q = q * q.shape[-1] ** -0.5
         position_k = self.relative_position_k(x.shape[1], q)
@@ -93,7 +116,7 @@ class RelativeSelfAttention(Attention):
         logits = q @ k.transpose(-1, -2) + torch.einsum("bhqd,qkd->bhqk", q, position_k)
         probabilities = logits.softmax(dim=-1)
         out = probabilities @ v + torch.einsum("bhqk,qkd->bhqd", probabilities, position_v)
-        return self.to_out(rearrange(out, "b h t d -> b t (h d)"))
+        return self.to_out(rearrange(out, "(b p) h t d -> b t p (h d)", p=x.shape[2]))
 
 
 class ImageStream(nn.Module):
@@ -181,7 +204,7 @@ class GEGLU(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.proj(x).chunk(2, dim=-1)
-        return value * F.gelu(gate)
+        return F.gelu(gate).mul_(value)
 
 
 class FeedForward(nn.Module):
@@ -212,9 +235,15 @@ class TransformerBlock(nn.Module):
         self.ff = FeedForward(features, operations, **factory)
 
     def forward(self, x: Tensor, *context: Any) -> Tensor:
-        x = x + self.attn1(self.norm1(x))
-        x = x + self.attn2(self.norm2(x), *context)
-        return x + self.ff(self.norm3(x))
+        x = self.attn1(self.norm1(x)).add_(x)
+        x = self.attn2(self.norm2(x), *context).add_(x)
+        if torch.is_grad_enabled():
+            return x + self.ff(self.norm3(x))
+        # The widest tensor of the network: a part of the tokens at a time.
+        hidden = MAX_HIDDEN_CPU if x.device.type == "cpu" else MAX_HIDDEN
+        for part in x.view(-1, x.shape[-1]).split(max(1, hidden // (8 * x.shape[-1]))):
+            part.add_(self.ff(self.norm3(part)))
+        return x
 
 
 class Transformer(nn.Module):
@@ -240,8 +269,8 @@ class SpatialTransformer(Transformer):
 
     def forward(self, h: Tensor, *context: Any) -> Tensor:
         """Transform `(b t) c h w`; the context is that of `DualCrossAttention.forward`."""
-        tokens = rearrange(self.norm(h), "bt c h w -> bt (h w) c")
-        tokens = self.transform(tokens, *context)
+        # In one expression, so that nothing holds on to the normalized features.
+        tokens = self.transform(rearrange(self.norm(h), "bt c h w -> bt (h w) c"), *context)
         return h + rearrange(tokens, "bt (h w) c -> bt c h w", h=h.shape[-2])
 
 
@@ -250,5 +279,5 @@ class TemporalTransformer(Transformer):
 
     def forward(self, h: Tensor, frames: int) -> Tensor:
         clip = rearrange(h, "(b t) c h w -> b c t h w", t=frames)
-        tokens = self.transform(rearrange(self.norm(clip), "b c t h w -> (b h w) t c"))
-        return h + rearrange(tokens, "(b h w) t c -> (b t) c h w", h=h.shape[-2], w=h.shape[-1])
+        tokens = self.transform(rearrange(self.norm(clip), "b c t h w -> b t (h w) c"))
+        return h + rearrange(tokens, "b t (h w) c -> (b t) c h w", h=h.shape[-2])

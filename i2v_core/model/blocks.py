@@ -2,13 +2,41 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
+import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import ImageStream, SpatialTransformer, TemporalTransformer
+
+
+@cache
+def over_frames(convolution: type[nn.Conv3d]) -> type[nn.Conv3d]:
+    """The same layer for kernels `(n, 1, 1)`, computed in two dimensions: libraries are much faster at those."""
+
+    class FrameConvolution(convolution):  # type: ignore[valid-type, misc]
+        def _conv_forward(self, clip: Tensor, weight: Tensor, bias: Tensor | None, *_: Any) -> Tensor:
+            out = F.conv2d(clip.flatten(3), weight.flatten(3), bias, padding=(self.padding[0], 0))
+            return out.unflatten(3, clip.shape[3:])
+
+    return FrameConvolution
+
+
+def channels_last(h: Tensor) -> Tensor:
+    """Features `n c h w` in this layout; with gradients as they are, since a backward pass in it has crashed."""
+    return h if torch.is_grad_enabled() else h.contiguous(memory_format=torch.channels_last)
+
+
+def use_channels_last(network: nn.Module) -> None:
+    """Lay weights of convolutions out as features lie in inference; a backward pass through them has crashed."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Conv2d):
+            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+        elif isinstance(layer, nn.Conv3d) and layer.kernel_size[1:] == (1, 1):
+            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last_3d)
 
 
 class TemporalConvolution(nn.Module):
@@ -18,20 +46,21 @@ class TemporalConvolution(nn.Module):
         super().__init__()
 
         def convolution() -> nn.Module:
-            return operations.Conv3d(channels, channels, (3, 1, 1), padding=(1, 0, 0), **factory)
+            layer = over_frames(operations.Conv3d)
+            return layer(channels, channels, (3, 1, 1), padding=(1, 0, 0), **factory)
 
         def norm() -> nn.Module:
             return operations.GroupNorm(32, channels, **factory)
 
         # Index 2 of the later stages is the reference's dropout, inert here; it keeps the checkpoint's numbering.
-        self.conv1 = nn.Sequential(norm(), nn.SiLU(), convolution())
-        self.conv2 = nn.Sequential(norm(), nn.SiLU(), nn.Identity(), convolution())
-        self.conv3 = nn.Sequential(norm(), nn.SiLU(), nn.Identity(), convolution())
-        self.conv4 = nn.Sequential(norm(), nn.SiLU(), nn.Identity(), convolution())
+        self.conv1 = nn.Sequential(norm(), nn.SiLU(inplace=True), convolution())
+        self.conv2 = nn.Sequential(norm(), nn.SiLU(inplace=True), nn.Identity(), convolution())
+        self.conv3 = nn.Sequential(norm(), nn.SiLU(inplace=True), nn.Identity(), convolution())
+        self.conv4 = nn.Sequential(norm(), nn.SiLU(inplace=True), nn.Identity(), convolution())
 
     def forward(self, clip: Tensor) -> Tensor:
         """`b c t h w` to `b c t h w`."""
-        return clip + self.conv4(self.conv3(self.conv2(self.conv1(clip))))
+        return self.conv4(self.conv3(self.conv2(self.conv1(clip)))).add_(clip)
 
 
 class ResBlock(nn.Module):
@@ -49,13 +78,13 @@ class ResBlock(nn.Module):
         super().__init__()
         self.in_layers = nn.Sequential(
             operations.GroupNorm(32, in_channels, **factory),
-            nn.SiLU(),
+            nn.SiLU(inplace=True),
             operations.Conv2d(in_channels, out_channels, 3, padding=1, **factory),
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), operations.Linear(embedding_features, out_channels, **factory))
         self.out_layers = nn.Sequential(
             operations.GroupNorm(32, out_channels, **factory),
-            nn.SiLU(),
+            nn.SiLU(inplace=True),
             nn.Identity(),
             operations.Conv2d(out_channels, out_channels, 3, padding=1, **factory),
         )
@@ -69,13 +98,14 @@ class ResBlock(nn.Module):
         residual = self.in_layers(h)
         shift = self.emb_layers(embedding)[:, None, :, None, None]
         residual = rearrange(
-            rearrange(residual, "(b t) c h w -> b t c h w", t=frames) + shift, "b t c h w -> (b t) c h w"
+            rearrange(residual, "(b t) c h w -> b t c h w", t=frames).add_(shift), "b t ... -> (b t) ..."
         )
-        h = self.skip_connection(h) + self.out_layers(residual)
+        h = self.out_layers(residual).add_(self.skip_connection(h))
         if self.temopral_conv is None:
             return h
         clip = self.temopral_conv(rearrange(h, "(b t) c h w -> b c t h w", t=frames))
-        return rearrange(clip, "b c t h w -> (b t) c h w")
+        # Small convolutions do not keep the layout.
+        return channels_last(rearrange(clip, "b c t h w -> (b t) c h w"))
 
 
 class Downsample(nn.Module):

@@ -321,13 +321,6 @@ def initialize_look_back(look_back: LookBack) -> None:
             site.adapter.weight[:, :, _frames_before(config), 1, 1] = 1
 
 
-def use_channels_last(look_back: LookBack) -> None:
-    """Lay the weights of the two-dimensional convolutions out channels-last, which their activations then follow."""
-    for layer in look_back.modules():
-        if isinstance(layer, nn.Conv2d):
-            layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
-
-
 def _frames_before(config: LookBackConfig) -> int:
     return 2 if config.adapter == "causal" else 1
 

@@ -16,6 +16,7 @@ from torch.utils.checkpoint import checkpoint
 from .attention import (
     AttentionFunction,
     DualCrossAttention,
+    FrameAttention,
     ImageGate,
     ImageStream,
     RelativeSelfAttention,
@@ -25,9 +26,10 @@ from .attention import (
     TransformerBlock,
     scaled_dot_product_attention,
 )
-from .blocks import Block, Downsample, LayerInputs, ResBlock, Upsample
+from .blocks import Block, Downsample, LayerInputs, ResBlock, Upsample, channels_last
 from .embeddings import embedding_mlp, sinusoidal_embedding
 from .image_projection import resample_image_tokens
+from .step_cache import BranchCache
 
 INIT_ATTENTION_HEADS = 8  # wired into every LVDM checkpoint, whatever its width
 
@@ -152,6 +154,7 @@ class VideoEncoder(nn.Module):
         after_block: AfterBlock | None = None,
         hint: Tensor | None = None,
         image_streams: Mapping[str, ImageStream] | None = None,
+        reuse: BranchCache | None = None,
     ) -> tuple[list[Tensor], Tensor, LayerInputs]:
         """Run the first half; arguments as of `VideoUNet.forward`, besides what a side branch has.
 
@@ -159,7 +162,8 @@ class VideoEncoder(nn.Module):
             hint: added to the first convolution's output in every frame, `b c h w`.
 
         Returns:
-            The skips and the middle block's output, `(b t) c h w`, and what every layer could read.
+            The skips and the middle block's output, `(b t) c h w`, and what every layer could read. With `reuse`
+            perhaps only the outer skips, and the feature that the output blocks beside them begin with.
         """
         frames = x.shape[2]
         if image_tokens is not None and image_tokens.ndim == 4:
@@ -167,7 +171,7 @@ class VideoEncoder(nn.Module):
         inputs = LayerInputs(self._embed(timesteps, fps, pooled_text, x), text, image_tokens, frames, image_streams)
         added = residuals or Residuals()
 
-        h = rearrange(x, "b c t h w -> (b t) c h w")
+        h = _to_frames(x)
         skips = []
         for i, block in enumerate(self.input_blocks):
             h = self._run(block, h, inputs)
@@ -177,6 +181,10 @@ class VideoEncoder(nn.Module):
                 h = self._run(self.init_attn, h, inputs)
             h = _call_after(after_block, h, BlockAddress("input", i), frames)
             skips.append(_add(h, added.skips[i] if i < len(added.skips) else None))
+            if reuse is not None and len(skips) == reuse.config.outer:
+                deep = reuse.recall(h, timesteps)
+                if deep is not None:
+                    return skips, deep, inputs
 
         h = self._run(self.middle_block, h, inputs)
         h = _add(_call_after(after_block, h, BlockAddress("middle", 0), frames), added.middle)
@@ -232,6 +240,7 @@ class VideoUNet(VideoEncoder):
         after_block: AfterBlock | None = None,
         hint: Tensor | None = None,
         image_streams: Mapping[str, ImageStream] | None = None,
+        reuse: BranchCache | None = None,
     ) -> Tensor:
         """Run the network once.
 
@@ -247,15 +256,18 @@ class VideoUNet(VideoEncoder):
             after_block: called with every block's output `b c t h w` and its address; returns what replaces it.
             hint: added to the first convolution's output in every frame, `b c h w`.
             image_streams: an adapter's, by the names of the cross-attentions that they belong to.
+            reuse: what this guidance branch remembers of the steps before, where deep blocks may be left out.
 
         Returns:
             The prediction, `b c t h w`.
         """
         skips, h, inputs = self.encode(
             x, timesteps, text, image_tokens=image_tokens, fps=fps, pooled_text=pooled_text, residuals=residuals,
-            after_block=after_block, hint=hint, image_streams=image_streams,
+            after_block=after_block, hint=hint, image_streams=image_streams, reuse=reuse,
         )  # fmt: skip
-        for i, block in enumerate(self.output_blocks):
+        for i, block in list(enumerate(self.output_blocks))[-len(skips) :]:
+            if reuse is not None and len(skips) == reuse.config.outer:
+                reuse.keep(h)
             h = torch.cat([h, skips.pop()], dim=1)
             height, width = (skips[-1] if skips else h).shape[-2:]
             h = self._run(block, h, replace(inputs, size=(height, width)))
@@ -271,7 +283,12 @@ def _call_after(after_block: AfterBlock | None, h: Tensor, address: BlockAddress
     if after_block is None:
         return h
     h = after_block(rearrange(h, "(b t) c h w -> b c t h w", t=frames), address)
-    return rearrange(h, "b c t h w -> (b t) c h w")
+    return _to_frames(h)
+
+
+def _to_frames(clip: Tensor) -> Tensor:
+    # With the channels last, frames, positions and tokens are views of one memory throughout the network.
+    return channels_last(rearrange(clip, "b c t h w -> (b t) c h w"))
 
 
 @dataclass(frozen=True)
@@ -301,7 +318,7 @@ class LayerFactory:
 
     def output(self, channels: int) -> nn.Sequential:
         norm = self.operations.GroupNorm(32, channels, **self.factory)
-        return nn.Sequential(norm, nn.SiLU(), self.convolution(channels, self.config.out_channels))
+        return nn.Sequential(norm, nn.SiLU(inplace=True), self.convolution(channels, self.config.out_channels))
 
     def level(self, level: int, in_channels: int, channels: int) -> list[nn.Module]:
         """A residual block, followed by attention where the level has it."""
@@ -348,7 +365,7 @@ class LayerFactory:
     def _frame_attention(self, inner: int, heads: int, head_dim: int) -> nn.Module:
         if self.config.relative_position is not None:
             return RelativeSelfAttention(inner, heads, head_dim, self.config.relative_position, **self._kw)
-        return SelfAttention(inner, heads, head_dim, attention=self.attention, **self._kw)
+        return FrameAttention(inner, heads, head_dim, attention=self.attention, **self._kw)
 
 
 def initialize_video_unet(unet: VideoUNet) -> None:

@@ -364,9 +364,8 @@ class Engine:
     @contextmanager
     def _counted(self) -> Iterator[None]:
         """Count what the tensors of a step take; raises ValueError with advice if they have no place on the GPU."""
-        modules = nn.ModuleList([self.model, *self.task.companions])
         try:
-            with LiveBytes([*modules.parameters(), *modules.buffers()]) as count:
+            with LiveBytes() as count:
                 yield
         except torch.OutOfMemoryError as error:
             raise ValueError(

@@ -5,7 +5,7 @@ counted: workspaces of a GPU's libraries, fragmentation of its allocator, and wh
 """
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,26 +25,27 @@ WHILE_UPDATING: dict[Optimizer, int] = {"adamw": FLOAT32, "adamw8bit": 0}
 class LiveBytes(TorchDispatchMode):
     """Counts the bytes of all tensors that operations make while it is entered, on any device, and their peak.
 
-    Exact and the same in every run, but without what kernels use inside.
-
-    Args:
-        owned: tensors that are there already; views of them are not new.
+    Exact and the same in every run, but without what kernels use inside. What was there before does not count.
     """
 
-    def __init__(self, owned: Iterable[Tensor] = ()) -> None:
+    def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.live = self.peak = 0
-        self.known = {tensor.untyped_storage()._cdata for tensor in owned}
+        self.known: set[int] = set()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self._note((args, kwargs), new=False)
         result = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(result):
-            if isinstance(tensor, Tensor):
-                self._count(tensor.untyped_storage())
+        self._note(result, new=True)
         return result
 
-    def _count(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
+    def _note(self, tensors: Any, new: bool) -> None:
+        for tensor in tree_leaves(tensors):
+            if isinstance(tensor, Tensor):
+                self._count(tensor.untyped_storage(), new)
+
+    def _count(self, storage: torch.UntypedStorage, new: bool) -> None:
+        key, size = storage._cdata, storage.nbytes() if new else 0
         if key in self.known:
             return
         self.known.add(key)
@@ -105,7 +106,7 @@ def predict_memory(
 
     with FakeTensorMode(allow_non_fake_inputs=True):
         networks, loss = make()
-        step = count_step(networks, loss, mixed_precision=mixed_precision)
+        step = count_step(loss, mixed_precision=mixed_precision)
     parameters = list(networks.parameters())
     trained = [parameter for parameter in parameters if parameter.requires_grad]
     number = sum(parameter.numel() for parameter in trained)
@@ -119,12 +120,9 @@ def predict_memory(
     )
 
 
-def count_step(
-    networks: nn.Module, loss: Callable[[], Tensor], *, mixed_precision: Literal["no", "bf16"] = "no"
-) -> int:
+def count_step(loss: Callable[[], Tensor], *, mixed_precision: Literal["no", "bf16"] = "no") -> int:
     """Largest number of bytes that forward and backward pass hold at one time, gradients included, weights not."""
-    owned = [*networks.parameters(), *networks.buffers()]
-    with LiveBytes(owned) as count:
+    with LiveBytes() as count:
         # The tensors without numbers are the CPU's, whose rules of precision are a GPU's but for rare operations.
         with torch.autocast("cpu", torch.bfloat16, enabled=mixed_precision == "bf16"):
             value = loss()

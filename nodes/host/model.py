@@ -35,7 +35,7 @@ class VideoModelConfig(comfy.supported_models_base.BASE):
     """What the host's base model wants to know about a checkpoint."""
 
     unet_extra_config: ClassVar[dict[str, Any]] = {}
-    # From docs/memory.md: with it the host expects 3.5 GiB for a guidance branch that takes 3.4.
+    # With it the host expects 3.5 GiB for a guidance branch of DynamiCrafter 1024; docs/memory.md counts 1.35.
     memory_usage_factor: ClassVar[float] = 1.2
 
     def __init__(self, contents: CheckpointContents, latent_format: Any) -> None:

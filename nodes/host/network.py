@@ -1,6 +1,6 @@
 """`VideoUNet` behind the host's calling convention for diffusion models."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from typing import Any
 
 import comfy.ldm.modules.attention
@@ -13,6 +13,7 @@ from ...i2v_core.model.attention import ImageStream
 from ...i2v_core.model.video_unet import AfterBlock, BlockAddress, Residuals, VideoUNet, VideoUNetConfig
 from ..convert import clips_to_rows, rows_to_clips
 
+STEP_CACHE = "i2v_step_cache"  # where the host's options carry the cache of a sampling run
 Control = Mapping[str, list[Tensor | None]]
 
 
@@ -78,6 +79,9 @@ class HostVideoUNet(VideoUNet):
         The further conditions are those of `clip_inputs`.
         """
         given = clip_inputs(x, timesteps, context, y, transformer_options, **conditions)
+        cache = (transformer_options or {}).get(STEP_CACHE)
+        if cache is not None and after_block is not None:
+            raise ValueError("Step caching leaves out blocks that look-back updates: use only one of the two.")
         frames = given["x"].shape[2]
         controlled = control_residuals(control, len(self.input_blocks), frames, x.dtype)
         prediction = super().forward(
@@ -86,8 +90,15 @@ class HostVideoUNet(VideoUNet):
             after_block=in_turn(after_block, control_after_input(control)),
             hint=hint,
             image_streams=image_streams,
+            reuse=None if cache is None else cache.branch(branch_key(transformer_options or {})),
         )
         return clips_to_rows(prediction)
+
+
+def branch_key(options: Mapping[str, Any]) -> Hashable:
+    """Tells the batches of guidance branches apart that the host runs at every step, also by their window of frames."""
+    window = getattr(options.get("context_window"), "index_list", ())
+    return tuple(options.get("uuids", ())), tuple(options.get("cond_or_uncond", ())), tuple(window)
 
 
 def clip_inputs(

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from i2v_core.build import build_look_back, build_unet
+from i2v_core.model.blocks import use_channels_last
 from i2v_core.model.look_back import (
     LOOK_BACK_PRESETS,
     LookBack,
@@ -18,7 +19,6 @@ from i2v_core.model.look_back import (
     find_sites,
     initialize_look_back,
     look_back_literally,
-    use_channels_last,
 )
 from i2v_core.model.video_unet import VideoUNet
 from tests.core.weights.small import SMALL, SMALL_IMAGE_MODEL, largest_difference, seed
@@ -147,7 +147,7 @@ def call(unet: VideoUNet, x: Tensor, look_back: LookBack | None = None, **state:
 
 @torch.inference_mode()
 def test_a_network_with_new_look_back_is_the_image_model_bit_for_bit() -> None:
-    unet, x = image_unet(), torch.randn(1, 4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    unet, x = image_unet(), torch.randn(1, 4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     look_back = build_look_back(on(unet))
     initialize_look_back(look_back)
     assert torch.equal(call(unet, x, look_back), call(unet, x))
@@ -164,7 +164,7 @@ def test_gradients_reach_every_parameter_through_the_network() -> None:
 @pytest.mark.parametrize("settings", [{}, {"padding": "zeros"}, {"residual": True, "bottleneck": 16}, {"depth": 1}])
 @torch.inference_mode()
 def test_pieces_that_carry_the_state_equal_the_whole_with_the_causal_adapter(settings: dict[str, object]) -> None:
-    unet, x = image_unet(), torch.randn(1, 4, 9, 8, 8, generator=torch.Generator().manual_seed(0))
+    unet, x = image_unet(), torch.randn(1, 4, 9, 16, 16, generator=torch.Generator().manual_seed(0))
     look_back = made(on(unet, adapter="causal", **settings))
     state = LookBackState(device="cpu")
     pieces = [call(unet, piece, look_back, state=state) for piece in x.split([1, 4, 2, 2], dim=2)]

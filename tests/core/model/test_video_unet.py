@@ -173,7 +173,7 @@ def test_replacing_the_last_block_decides_the_output(unet: VideoUNet) -> None:
         return last if here == BLOCKS[-1] else h
 
     expected = rearrange(unet.out(rearrange(last, "b c t h w -> (b t) c h w")), "(b t) c h w -> b c t h w", t=3)
-    assert torch.equal(unet(**given, after_block=replace_last), expected)
+    assert largest_difference(unet(**given, after_block=replace_last), expected) < 1e-6
 
 
 @torch.no_grad()
@@ -259,7 +259,8 @@ def test_layers_and_attention_can_be_the_hosts() -> None:
     # Two attentions in every transformer, and the image stream in the spatial ones: all but the first, every other.
     transformers = sum(name.endswith(".proj_in.weight") for name in unet.state_dict())
     assert len(calls) == 2 * transformers + (transformers - 1) // 2
-    assert calls[:2] == [8, 8]
+    positions = 8 * 4  # stand beside the 8 heads of the first one, which attends over the frames
+    assert calls[:2] == [8 * positions, 8 * positions]
 
 
 def test_heads_never_vanish_in_narrow_levels() -> None:

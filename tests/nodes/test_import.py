@@ -1,6 +1,7 @@
 """What the pack costs the host at start, and what of it the running server shows."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -30,14 +31,18 @@ print(json.dumps(asyncio.run(measure())))
 """
 
 
-def test_importing_the_pack_is_quick_and_silent(host_folder: Path) -> None:
-    """In a new process, by the host's own loader, in processor time: wall time measures the neighbors too."""
+def test_importing_the_pack_is_quick_and_silent(host_folder: Path, tmp_path: Path) -> None:
+    """In new processes, by the host's own loader, in processor time: wall time measures the neighbors too."""
     command = [sys.executable, "-c", MEASURE, str(host_folder), str(dev.ROOT)]
-    reply = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    result = json.loads(reply.splitlines()[-1])
-    assert result["loaded"] is True, result["said"]
-    assert result["said"] == ""
-    assert result["seconds"] < 0.3
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    seconds = []
+    for _ in range(3):  # the first one compiles, as after an installation
+        reply = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
+        result = json.loads(reply.splitlines()[-1])
+        assert result["loaded"] is True, result["said"]
+        assert result["said"] == ""
+        seconds.append(result["seconds"])
+    assert min(seconds) < 0.3, seconds
 
 
 def test_every_node_is_in_the_running_server(host: ComfyServer) -> None:

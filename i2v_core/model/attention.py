@@ -3,7 +3,8 @@
 DynamiCrafter (arXiv:2310.12190), section 3.1, equation 4: text and image tokens are two streams with one query.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -11,15 +12,14 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .parts import rows_at_once, slices
+
 AttentionFunction = Callable[..., Tensor]
 ImageGate = Literal["none", "fixed", "learned"]
 
 # CUDA's fused kernels launch one block per batch entry and refuse more than 65535; the host uses the same limit.
 MAX_ATTENTION_BATCH = 2**15
 MAX_ATTENTION_HEADS = 2**16 - 1
-# Numbers in a feed-forward's hidden layer at a time: enough to fill a GPU, and few enough for the caches of a CPU.
-MAX_HIDDEN = 2**25
-MAX_HIDDEN_CPU = 2**21
 
 
 def scaled_dot_product_attention(q: Tensor, k: Tensor, v: Tensor, heads: int, **_: Any) -> Tensor:
@@ -119,6 +119,37 @@ class RelativeSelfAttention(Attention):
         return self.to_out(rearrange(out, "(b p) h t d -> b t p (h d)", p=x.shape[2]))
 
 
+@dataclass(frozen=True)
+class KeysValues:
+    """Keys and values `n m d` of one stream of tokens, with the weight of what is found there.
+
+    They stand for every frame of every clip, or for every clip, whose frames share them.
+    """
+
+    keys: Tensor
+    values: Tensor
+    per_frame: bool = False
+    weight: Tensor | None = None
+
+    def of(self, rows: slice, frames: int) -> "KeysValues":
+        """Those of some frames of one clip, out of clips of so many frames."""
+        clip = rows.start // frames
+        part = rows if self.per_frame else slice(clip, clip + 1)
+        return KeysValues(self.keys[part], self.values[part], self.per_frame, self.weight)
+
+    def attend(self, q: Tensor, frames: int, heads: int, attention: AttentionFunction) -> Tensor:
+        """Attend from queries `(b t) n d`."""
+        if self.per_frame:
+            out = attention(q, self.keys, self.values, heads)
+        else:  # fold the frames into the queries instead of repeating the keys
+            out = attention(rearrange(q, "(b t) n d -> b (t n) d", t=frames), self.keys, self.values, heads)
+            out = rearrange(out, "b (t n) d -> (b t) n d", t=frames)
+        return out if self.weight is None else self.weight * out
+
+
+KnownStreams = dict[str, Sequence[KeysValues]]  # by the sites of their cross-attentions
+
+
 class ImageStream(nn.Module):
     """The image half of a dual cross-attention (DynamiCrafter, equation 4), by the checkpoints' names.
 
@@ -135,16 +166,12 @@ class ImageStream(nn.Module):
         if image_gate == "learned":
             self.alpha = nn.Parameter(torch.empty((), **factory))
 
-    def attend_to_image(
-        self, q: Tensor, image_tokens: Tensor, frames: int, heads: int, attention: AttentionFunction
-    ) -> Tensor:
-        """Attend from queries `(b t) n d` to image tokens `b t k d` (per frame) or `b k d` (shared)."""
-        k, v = self.to_k_ip(image_tokens), self.to_v_ip(image_tokens)
-        if image_tokens.ndim == 4:
-            image = attention(q, k.flatten(0, 1), v.flatten(0, 1), heads)
-        else:
-            image = attend_by_clip(q, k, v, frames, heads, attention)
-        return image if self.image_gate == "fixed" else (self.alpha.to(image).tanh() + 1) * image
+    def image_keys_values(self, image_tokens: Tensor) -> KeysValues:
+        """Of image tokens `b t k d` (per frame) or `b k d` (shared)."""
+        per_frame = image_tokens.ndim == 4
+        tokens = image_tokens.flatten(0, 1) if per_frame else image_tokens
+        weight = self.alpha.to(tokens).tanh() + 1 if self.image_gate == "learned" else None
+        return KeysValues(self.to_k_ip(tokens), self.to_v_ip(tokens), per_frame, weight)
 
 
 class DualCrossAttention(Attention, ImageStream):
@@ -168,31 +195,43 @@ class DualCrossAttention(Attention, ImageStream):
         self.attention, self.inner, self.site = attention, heads * head_dim, ""
         self.add_image_layers(context_dim, self.inner, image_gate, operations, **factory)
 
-    def forward(
-        self,
-        x: Tensor,
-        text: Tensor,
-        image_tokens: Tensor | None,
-        frames: int,
-        added: Mapping[str, ImageStream] | None = None,
-    ) -> Tensor:
-        """Attend from `(b t) n d` to text `b m d` and image tokens `b t k d` (per frame) or `b k d` (shared).
-
-        `added` are an adapter's image streams by their sites.
-        """
+    def forward(self, x: Tensor, streams: Sequence[KeysValues], frames: int) -> Tensor:
+        """Attend from `(b t) n d` to what `Context.streams` gives."""
         q = self.to_q(x)
-        out = attend_by_clip(q, self.to_k(text), self.to_v(text), frames, self.heads, self.attention)
-        stream = (added or {}).get(self.site) if self.image_gate == "none" else self
-        if image_tokens is not None and stream is not None:
-            out = out + stream.attend_to_image(q, image_tokens, frames, self.heads, self.attention)
-        return self.to_out(out)
+        first, *others = (stream.attend(q, frames, self.heads, self.attention) for stream in streams)
+        for other in others:
+            first = first + other
+        return self.to_out(first)
 
 
-def attend_by_clip(q: Tensor, k: Tensor, v: Tensor, frames: int, heads: int, attention: AttentionFunction) -> Tensor:
-    """Attend from `(b t) n d` to keys and values `b m d` that all frames of a clip share."""
-    # Fold the frames into the queries instead of repeating the keys.
-    out = attention(rearrange(q, "(b t) n d -> b (t n) d", t=frames), k, v, heads)
-    return rearrange(out, "b (t n) d -> (b t) n d", t=frames)
+@dataclass(frozen=True)
+class Context:
+    """What cross-attentions look at, the same for every diffusion step.
+
+    Attributes:
+        text: tokens, `b n d`.
+        image_tokens: `b t k d` (per frame) or `b k d` (shared).
+        added: an adapter's image streams, by the sites of the cross-attentions that have none of their own.
+        known: keys and values that earlier steps found, by site; None forgets them.
+    """
+
+    text: Tensor
+    image_tokens: Tensor | None
+    frames: int
+    added: Mapping[str, ImageStream] | None = None
+    known: KnownStreams | None = None
+
+    def streams(self, layer: DualCrossAttention) -> Sequence[KeysValues]:
+        """Text, then the image if there are tokens and the layer or an adapter can see them."""
+        if self.known is not None and layer.site in self.known:
+            return self.known[layer.site]
+        found = [KeysValues(layer.to_k(self.text), layer.to_v(self.text))]
+        image = (self.added or {}).get(layer.site) if layer.image_gate == "none" else layer
+        if self.image_tokens is not None and image is not None:
+            found.append(image.image_keys_values(self.image_tokens))
+        if self.known is not None:
+            self.known[layer.site] = found
+        return found
 
 
 class GEGLU(nn.Module):
@@ -239,10 +278,10 @@ class TransformerBlock(nn.Module):
         x = self.attn2(self.norm2(x), *context).add_(x)
         if torch.is_grad_enabled():
             return x + self.ff(self.norm3(x))
-        # The widest tensor of the network: a part of the tokens at a time.
-        hidden = MAX_HIDDEN_CPU if x.device.type == "cpu" else MAX_HIDDEN
-        for part in x.view(-1, x.shape[-1]).split(max(1, hidden // (8 * x.shape[-1]))):
-            part.add_(self.ff(self.norm3(part)))
+        # The hidden layer is the widest tensor of the network.
+        tokens = x.view(-1, x.shape[-1])
+        for part in slices(len(tokens), rows_at_once(tokens, 2 * x.shape[-1])):
+            tokens[part].add_(self.ff(self.norm3(tokens[part])))
         return x
 
 
@@ -267,17 +306,39 @@ class Transformer(nn.Module):
 class SpatialTransformer(Transformer):
     """Attention over the positions of each frame, then to text and image tokens."""
 
-    def forward(self, h: Tensor, *context: Any) -> Tensor:
-        """Transform `(b t) c h w`; the context is that of `DualCrossAttention.forward`."""
+    def forward(self, h: Tensor, context: Context) -> Tensor:
+        """Transform `(b t) c h w`."""
+        (block,) = self.transformer_blocks
+        streams, frames = context.streams(block.attn2), context.frames
+        at_once = rows_at_once(h, h[0].numel())
+        if len(h) <= at_once:
+            return h + self._transform_frames(h, streams, frames)
+        out = torch.empty_like(h)
+        for start in range(0, len(h), frames):
+            for part in slices(frames, at_once):
+                rows = slice(start + part.start, start + part.stop)
+                seen = [stream.of(rows, frames) for stream in streams]
+                out[rows] = self._transform_frames(h[rows], seen, part.stop - part.start).add_(h[rows])
+        return out
+
+    def _transform_frames(self, h: Tensor, *context: Any) -> Tensor:
         # In one expression, so that nothing holds on to the normalized features.
         tokens = self.transform(rearrange(self.norm(h), "bt c h w -> bt (h w) c"), *context)
-        return h + rearrange(tokens, "bt (h w) c -> bt c h w", h=h.shape[-2])
+        return rearrange(tokens, "bt (h w) c -> bt c h w", h=h.shape[-2])
 
 
 class TemporalTransformer(Transformer):
     """Attention over the frames of each position; its group norm sees all frames together."""
 
     def forward(self, h: Tensor, frames: int) -> Tensor:
-        clip = rearrange(h, "(b t) c h w -> b c t h w", t=frames)
-        tokens = self.transform(rearrange(self.norm(clip), "b c t h w -> b t (h w) c"))
-        return h + rearrange(tokens, "b t (h w) c -> (b t) c h w", h=h.shape[-2])
+        normalized = self.norm(rearrange(h, "(b t) c h w -> b c t h w", t=frames))
+        tokens = rearrange(normalized, "b c t h w -> b t (h w) c")
+        at_once = rows_at_once(h, tokens[:, :, 0].numel())
+        if tokens.shape[2] <= at_once:
+            del normalized
+            return h + rearrange(self.transform(tokens), "b t (h w) c -> (b t) c h w", h=h.shape[-2])
+        before = rearrange(h, "(b t) c h w -> b t (h w) c", t=frames)
+        out = h.new_empty(before.shape)
+        for part in slices(tokens.shape[2], at_once):
+            out[:, :, part] = self.transform(tokens[:, :, part]).add_(before[:, :, part])
+        return rearrange(out, "b t (h w) c -> (b t) c h w", h=h.shape[-2])

@@ -1,16 +1,16 @@
 """Residual, down- and up-sampling blocks of the video U-Net (LDM and LVDM names)."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 import torch
-from einops import rearrange
+from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .attention import ImageStream, SpatialTransformer, TemporalTransformer
+from .attention import Context, SpatialTransformer, TemporalTransformer
+from .parts import in_parts
 
 
 @cache
@@ -95,17 +95,17 @@ class ResBlock(nn.Module):
 
     def forward(self, h: Tensor, embedding: Tensor, frames: int) -> Tensor:
         """`(b t) c h w` with an embedding `b e` of each clip."""
-        residual = self.in_layers(h)
-        shift = self.emb_layers(embedding)[:, None, :, None, None]
-        residual = rearrange(
-            rearrange(residual, "(b t) c h w -> b t c h w", t=frames).add_(shift), "b t ... -> (b t) ..."
-        )
-        h = self.out_layers(residual).add_(self.skip_connection(h))
+        shift = repeat(self.emb_layers(embedding), "b c -> (b t) c 1 1", t=frames)
+        h = in_parts(self._convolve, h, shift)
         if self.temopral_conv is None:
             return h
         clip = self.temopral_conv(rearrange(h, "(b t) c h w -> b c t h w", t=frames))
         # Small convolutions do not keep the layout.
         return channels_last(rearrange(clip, "b c t h w -> (b t) c h w"))
+
+    def _convolve(self, h: Tensor, shift: Tensor) -> Tensor:
+        residual = self.out_layers(self.in_layers(h).add_(shift))
+        return residual.add_(self.skip_connection(h))
 
 
 class Downsample(nn.Module):
@@ -135,10 +135,7 @@ class LayerInputs:
     """What every layer may read besides the features `(b t) c h w`."""
 
     embedding: Tensor  # b e
-    text: Tensor  # b n d
-    image_tokens: Tensor | None  # b t k d or b k d
-    frames: int
-    image_streams: Mapping[str, ImageStream] | None = None  # an adapter's, by their sites
+    context: Context
     size: tuple[int, int] = (0, 0)  # where an upsampling goes
 
 
@@ -148,11 +145,11 @@ class Block(nn.ModuleList):
     def forward(self, h: Tensor, inputs: LayerInputs) -> Tensor:
         for layer in self:
             if isinstance(layer, ResBlock):
-                h = layer(h, inputs.embedding, inputs.frames)
+                h = layer(h, inputs.embedding, inputs.context.frames)
             elif isinstance(layer, SpatialTransformer):
-                h = layer(h, inputs.text, inputs.image_tokens, inputs.frames, inputs.image_streams)
+                h = layer(h, inputs.context)
             elif isinstance(layer, TemporalTransformer):
-                h = layer(h, inputs.frames)
+                h = layer(h, inputs.context.frames)
             elif isinstance(layer, Upsample):
                 h = layer(h, inputs.size)
             else:

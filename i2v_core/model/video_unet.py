@@ -15,10 +15,12 @@ from torch.utils.checkpoint import checkpoint
 
 from .attention import (
     AttentionFunction,
+    Context,
     DualCrossAttention,
     FrameAttention,
     ImageGate,
     ImageStream,
+    KnownStreams,
     RelativeSelfAttention,
     SelfAttention,
     SpatialTransformer,
@@ -155,6 +157,7 @@ class VideoEncoder(nn.Module):
         hint: Tensor | None = None,
         image_streams: Mapping[str, ImageStream] | None = None,
         reuse: BranchCache | None = None,
+        known: KnownStreams | None = None,
     ) -> tuple[list[Tensor], Tensor, LayerInputs]:
         """Run the first half; arguments as of `VideoUNet.forward`, besides what a side branch has.
 
@@ -168,7 +171,8 @@ class VideoEncoder(nn.Module):
         frames = x.shape[2]
         if image_tokens is not None and image_tokens.ndim == 4:
             image_tokens = resample_image_tokens(image_tokens, frames)
-        inputs = LayerInputs(self._embed(timesteps, fps, pooled_text, x), text, image_tokens, frames, image_streams)
+        context = Context(text, image_tokens, frames, image_streams, known)
+        inputs = LayerInputs(self._embed(timesteps, fps, pooled_text, x), context)
         added = residuals or Residuals()
 
         h = _to_frames(x)
@@ -241,6 +245,7 @@ class VideoUNet(VideoEncoder):
         hint: Tensor | None = None,
         image_streams: Mapping[str, ImageStream] | None = None,
         reuse: BranchCache | None = None,
+        known: KnownStreams | None = None,
     ) -> Tensor:
         """Run the network once.
 
@@ -257,13 +262,14 @@ class VideoUNet(VideoEncoder):
             hint: added to the first convolution's output in every frame, `b c h w`.
             image_streams: an adapter's, by the names of the cross-attentions that they belong to.
             reuse: what this guidance branch remembers of the steps before, where deep blocks may be left out.
+            known: keys and values of text and image tokens, filled at the first step, read at later ones on the same.
 
         Returns:
             The prediction, `b c t h w`.
         """
         skips, h, inputs = self.encode(
             x, timesteps, text, image_tokens=image_tokens, fps=fps, pooled_text=pooled_text, residuals=residuals,
-            after_block=after_block, hint=hint, image_streams=image_streams, reuse=reuse,
+            after_block=after_block, hint=hint, image_streams=image_streams, reuse=reuse, known=known,
         )  # fmt: skip
         for i, block in list(enumerate(self.output_blocks))[-len(skips) :]:
             if reuse is not None and len(skips) == reuse.config.outer:
@@ -271,8 +277,8 @@ class VideoUNet(VideoEncoder):
             h = torch.cat([h, skips.pop()], dim=1)
             height, width = (skips[-1] if skips else h).shape[-2:]
             h = self._run(block, h, replace(inputs, size=(height, width)))
-            h = _call_after(after_block, h, BlockAddress("output", i), inputs.frames)
-        return rearrange(self.out(h), "(b t) c h w -> b c t h w", t=inputs.frames)
+            h = _call_after(after_block, h, BlockAddress("output", i), inputs.context.frames)
+        return rearrange(self.out(h), "(b t) c h w -> b c t h w", t=inputs.context.frames)
 
 
 def _add(h: Tensor, residual: Tensor | None) -> Tensor:
@@ -282,8 +288,7 @@ def _add(h: Tensor, residual: Tensor | None) -> Tensor:
 def _call_after(after_block: AfterBlock | None, h: Tensor, address: BlockAddress, frames: int) -> Tensor:
     if after_block is None:
         return h
-    h = after_block(rearrange(h, "(b t) c h w -> b c t h w", t=frames), address)
-    return _to_frames(h)
+    return _to_frames(after_block(rearrange(h, "(b t) c h w -> b c t h w", t=frames), address))
 
 
 def _to_frames(clip: Tensor) -> Tensor:

@@ -93,7 +93,8 @@ def test_a_single_token_is_seen_alike_from_everywhere(base: VideoUNet) -> None:
     assert isinstance(stream, ImageStream)
     tokens = torch.randn(2, 3, 1, 64)
     width = stream.to_v_ip.out_features
-    seen = stream.attend_to_image(torch.randn(6, 5, width), tokens, 3, 1, scaled_dot_product_attention)
+    found = stream.image_keys_values(tokens)
+    seen = found.attend(torch.randn(6, 5, width), 3, 1, scaled_dot_product_attention)
     wanted = stream.to_v_ip(tokens).reshape(6, 1, width).expand(-1, 5, -1)
     torch.testing.assert_close(seen, wanted, rtol=0, atol=1e-6)
 

@@ -1,0 +1,46 @@
+"""Work on a part of the rows at a time: less memory at once, and on a CPU memory that stays in its caches.
+
+With gradients everything is done at once, because a backward pass keeps all of it anyway.
+"""
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor
+
+# Numbers in the features that go through together: enough to fill a GPU, and few enough for the caches of a CPU,
+# whose fresh memory also costs a page fault for every 4 KiB.
+AT_ONCE = 2**25
+AT_ONCE_CPU = 2**20
+
+
+def rows_at_once(x: Tensor, numbers: int) -> int:
+    """How many rows of so many numbers go through together where `x` lies; 1 at least."""
+    if torch.is_grad_enabled():
+        return max(1, x.numel())
+    return max(1, (AT_ONCE_CPU if x.device.type == "cpu" else AT_ONCE) // numbers)
+
+
+def slices(rows: int, at_once: int) -> Iterator[slice]:
+    """Cut a number of rows into parts."""
+    return (slice(start, min(rows, start + at_once)) for start in range(0, rows, at_once))
+
+
+def in_parts(function: Callable[..., Tensor], *features: Tensor) -> Tensor:
+    """Apply a function of feature rows `n c h w` that do not see each other, to some of them at a time.
+
+    Args:
+        features: of `n` rows each; the first one says how many go through together.
+    """
+    first = features[0]
+    at_once = rows_at_once(first, first[0].numel())
+    if len(first) <= at_once:
+        return function(*features)
+    out: Tensor | None = None
+    for part in slices(len(first), at_once):
+        made = function(*(each[part] for each in features))
+        if out is None:
+            out = made.new_empty(len(first), *made.shape[1:]).contiguous(memory_format=torch.channels_last)
+        out[part] = made
+    assert out is not None
+    return out

@@ -172,6 +172,7 @@ class Denoiser:
             after_block=self._after_block(carried),
             hint=detail if hint is None else hint if detail is None else hint + detail,
             image_streams=None if injection is None else injection.streams,
+            known=None if conditions.known is None else conditions.known.setdefault(x.shape[2], {}),
         )
 
     def _on_channels(self, z: Tensor, conditions: Conditions) -> Tensor | None:

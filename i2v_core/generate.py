@@ -353,7 +353,8 @@ def guided(
     guidance, conditional = config.guidance, denoiser.prepare(conditional)
     if isinstance(guidance, ClassifierFreeGuidance):
         if unconditional is not None:
-            unconditional = denoiser.prepare(denoiser.without_image_tokens(unconditional))
+            unconditional = replace(denoiser.prepare(denoiser.without_image_tokens(unconditional)), known={})
+        conditional = replace(conditional, known={})
         return partial(denoiser.denoise, conditional=conditional, unconditional=unconditional, guidance=guidance)
     if null is None or unconditional is None:
         raise ValueError("dual guidance needs unconditional and null conditions: empty text with and without the image")
@@ -368,7 +369,8 @@ def guided(
         image=null.image,
         image_hint=null.image_hint,
     )
-    branches = conditional, text_only if guidance.order == "text_first" else unconditional, null
+    middle = text_only if guidance.order == "text_first" else unconditional
+    branches = [replace(each, known={}) for each in (conditional, middle, null)]
 
     def denoise(y: Tensor, sigma: Tensor, /, *, carried: LookBackState | None = None) -> Tensor:
         weights = guidance.at(progress_at(sigma, sigmas))

@@ -11,6 +11,7 @@ from i2v_core.denoiser import Denoiser
 from i2v_core.diffusion.guidance import ClassifierFreeGuidance
 from i2v_core.diffusion.schedule import Schedule
 from i2v_core.generate import GenerateConfig, SamplingConfig, animate, per_clip_noise, sample
+from i2v_core.model.attention import DualCrossAttention
 from i2v_core.training.moving_crops import MovingCrops
 from i2v_core.training.recipe import fitted_autoencoder, new_networks, new_preset
 from tests.core.training.small import small_recipe
@@ -86,3 +87,13 @@ def test_a_checkpoint_without_text_encoder_says_what_to_use(checkpoint: Checkpoi
 def test_every_clip_needs_its_seed() -> None:
     with pytest.raises(ValueError, match="2 clips, 1 seeds"):
         per_clip_noise((2, 4, 1, 1, 1), [0], torch.device("cpu"))
+
+
+def test_texts_meet_every_cross_attention_once_in_a_run(checkpoint: Checkpoint) -> None:
+    met: list[torch.nn.Module] = []
+    layers = [each.to_k for each in checkpoint.unet.modules() if isinstance(each, DualCrossAttention)]
+    hooks = [layer.register_forward_hook(lambda layer, *_: met.append(layer)) for layer in layers]
+    animate(checkpoint, PICTURE, "pan left", config=GenerateConfig(guidance=2.0, steps=4))
+    for hook in hooks:
+        hook.remove()
+    assert len(met) == 2 * len(layers)  # once for each guidance branch

@@ -5,7 +5,7 @@ DynamiCrafter (arXiv:2310.12190), section 3.1, equation 4: text and image tokens
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from einops import rearrange
@@ -308,8 +308,8 @@ class SpatialTransformer(Transformer):
 
     def forward(self, h: Tensor, context: Context) -> Tensor:
         """Transform `(b t) c h w`."""
-        (block,) = self.transformer_blocks
-        streams, frames = context.streams(block.attn2), context.frames
+        cross_attention = cast(DualCrossAttention, self.transformer_blocks[0].attn2)
+        streams, frames = context.streams(cross_attention), context.frames
         at_once = rows_at_once(h, h[0].numel())
         if len(h) <= at_once:
             return h + self._transform_frames(h, streams, frames)

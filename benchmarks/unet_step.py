@@ -27,7 +27,6 @@ from _measure import Ratio, counted, in_turn, matrix_rate, peak_memory, read_rat
 from diffusers import UNet3DConditionModel
 
 from i2v_core.build import build_unet
-from i2v_core.model.blocks import use_channels_last
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from i2v_core.weights import key_maps
 from i2v_core.weights.foreign import linear_projections
@@ -98,8 +97,6 @@ def measure(options: argparse.Namespace) -> None:
     difference = ((case.our_step() - reference).abs().max() / reference.std()).item()
     steps: dict[str, Step] = {"diffusers, eager": case.their_step, "ours, eager": case.our_step}
     memory = {name: above_weights(step) for name, step in steps.items()}
-    # After theirs has been counted with its own weights as they lay; from here on convolutions share ours.
-    use_channels_last(case.ours)
     floor = floor_of(case.ours, case.our_step)
     rate = matrix_rate(device, dtype)
     times = dict(zip(steps, in_turn(list(steps.values()), options.runs), strict=True))

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .parts import rows_at_once, slices
+from .parts import WIDEST, rows_at_once, slices
 
 AttentionFunction = Callable[..., Tensor]
 ImageGate = Literal["none", "fixed", "learned"]
@@ -280,7 +280,7 @@ class TransformerBlock(nn.Module):
             return x + self.ff(self.norm3(x))
         # The hidden layer is the widest tensor of the network.
         tokens = x.view(-1, x.shape[-1])
-        for part in slices(len(tokens), rows_at_once(tokens, 2 * x.shape[-1])):
+        for part in slices(len(tokens), rows_at_once(tokens, 8 * x.shape[-1])):
             tokens[part].add_(self.ff(self.norm3(tokens[part])))
         return x
 
@@ -310,7 +310,7 @@ class SpatialTransformer(Transformer):
         """Transform `(b t) c h w`."""
         cross_attention = cast(DualCrossAttention, self.transformer_blocks[0].attn2)
         streams, frames = context.streams(cross_attention), context.frames
-        at_once = rows_at_once(h, h[0].numel())
+        at_once = rows_at_once(h, WIDEST * h[0].numel())
         if len(h) <= at_once:
             return h + self._transform_frames(h, streams, frames)
         out = torch.empty_like(h)
@@ -333,7 +333,7 @@ class TemporalTransformer(Transformer):
     def forward(self, h: Tensor, frames: int) -> Tensor:
         normalized = self.norm(rearrange(h, "(b t) c h w -> b c t h w", t=frames))
         tokens = rearrange(normalized, "b c t h w -> b t (h w) c")
-        at_once = rows_at_once(h, tokens[:, :, 0].numel())
+        at_once = rows_at_once(h, WIDEST * tokens[:, :, 0].numel())
         if tokens.shape[2] <= at_once:
             del normalized
             return h + rearrange(self.transform(tokens), "b t (h w) c -> (b t) c h w", h=h.shape[-2])

@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-# Numbers in the features that go through together: enough to fill a GPU, and few enough for the caches of a CPU,
-# whose fresh memory also costs a page fault for every 4 KiB.
+# Numbers that the widest layer makes of a part: enough to fill a GPU, and few enough for the caches of a CPU, whose
+# fresh memory also costs a page fault for every 4 KiB.
 AT_ONCE = 2**25
-AT_ONCE_CPU = 2**20
+AT_ONCE_CPU = 2**22
+WIDEST = 4  # queries, keys, values and what they are made of, beside the features
 
 
 def rows_at_once(x: Tensor, numbers: int) -> int:
@@ -33,7 +34,7 @@ def in_parts(function: Callable[..., Tensor], *features: Tensor) -> Tensor:
         features: of `n` rows each; the first one says how many go through together.
     """
     first = features[0]
-    at_once = rows_at_once(first, first[0].numel())
+    at_once = rows_at_once(first, WIDEST * first[0].numel())
     if len(first) <= at_once:
         return function(*features)
     out: Tensor | None = None

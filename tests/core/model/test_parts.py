@@ -28,7 +28,7 @@ def test_slices_cover_every_row_once() -> None:
 
 
 def test_rows_go_through_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "AT_ONCE_CPU", 2 * 3 * 4 * 4)
+    monkeypatch.setattr(parts, "AT_ONCE_CPU", 2 * parts.WIDEST * 3 * 4 * 4)
     seen = []
 
     def function(x: Tensor, y: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def test_rows_go_through_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize("config", [SMALL_DYNAMICRAFTER, SHARED_TOKENS, NO_TIME], ids=["frames", "shared", "image"])
-@pytest.mark.parametrize("at_once", [1, 700, 5000])
+@pytest.mark.parametrize("at_once", [1, 2800, 20000])
 def test_a_network_in_parts_answers_as_at_once(
     config: VideoUNetConfig, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:

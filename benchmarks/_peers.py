@@ -16,8 +16,11 @@ TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}  # 
 MIB = 2**20
 
 
-def import_host() -> None:
+def import_host(*, pytorch_attention: bool = False) -> None:
     """Make the host's modules importable: those of COMFYUI_PATH, or of the copy that dev.py made.
+
+    Args:
+        pytorch_attention: PyTorch's attention also where the host would take its own, as on a CPU.
 
     Raises SystemExit if there is no host.
     """
@@ -32,11 +35,12 @@ def import_host() -> None:
         import comfy.cli_args
 
         comfy.cli_args.args.cpu = not torch.cuda.is_available()
+        comfy.cli_args.args.use_pytorch_cross_attention = pytorch_attention
 
 
-def import_pack() -> ModuleType:
-    """The pack as the host loads it; its submodules are imported from the name of this module."""
-    import_host()
+def import_pack(*, pytorch_attention: bool = False) -> ModuleType:
+    """The pack as the host loads it, see `import_host`; its submodules are imported from the name of this module."""
+    import_host(pytorch_attention=pytorch_attention)
     name = "i2v_pack"
     spec = importlib.util.spec_from_file_location(name, ROOT / "__init__.py")
     assert spec and spec.loader
@@ -54,9 +58,9 @@ def seeded_weights(network: nn.Module, seed: int = 0) -> dict[str, Tensor]:
             continue
         generator = torch.Generator(tensor.device).manual_seed(seed + len(draws))
         drawn = torch.empty_like(tensor, dtype=torch.float32).normal_(generator=generator)
-        vector = tensor.ndim == 1
-        draws[name] = drawn * 0.05 + name.endswith("weight") if vector else drawn / tensor[0].numel() ** 0.5
-    return {name: drawn.to(network.state_dict()[name].dtype) for name, drawn in draws.items()}
+        kept = drawn * 0.05 + name.endswith("weight") if tensor.ndim == 1 else drawn / tensor[0].numel() ** 0.5
+        draws[name] = kept.to(tensor.dtype)
+    return draws
 
 
 def above_weights(step: Callable[[], object], device: str) -> int:

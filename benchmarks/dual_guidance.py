@@ -1,9 +1,9 @@
 """Time and memory of one step of dual guidance with 1, 2 and 3 passes, together and in turn, against one pass.
 
-k passes are to cost at most k times one pass and 5 %. All settings are measured in turn in one process, the table gives
-the ratios of times with their spread (on a CPU of processor time, which other programs disturb little) and of the peak
-memory of activations: allocated on CUDA, else counted tensor by tensor. The demo model with image retention, or alone if
-there is no adapter file.
+k passes are to cost at most k times one pass and 5 %. All settings are measured in turn in one process; the table gives
+the ratios of times with their spread (on a CPU of processor time, which other programs disturb little) and those of the
+peak memory of activations: allocated on CUDA, else counted tensor by tensor. The demo model with image retention, or
+alone if there is no adapter file.
 Usage: `python3 dev.py bench --runs 7`, or by itself with `--size 16 --adapter none` for other cases.
 """
 

@@ -13,6 +13,7 @@ import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -37,9 +38,8 @@ LAYOUT: dict[str, Any] = {
 }  # fmt: skip
 
 
-def networks(width: int, device: str, dtype: torch.dtype) -> dict[str, nn.Module]:
+def networks(pack: ModuleType, width: int, device: str, dtype: torch.dtype) -> dict[str, nn.Module]:
     """Our network and the host's on the same weights, from the host's layer classes."""
-    pack = import_pack()
     import comfy.ops
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
@@ -69,11 +69,12 @@ def measure(sides: dict[str, nn.Module], x: Tensor, text: Tensor, runs: int) -> 
     steps = {name: step(network) for name, network in sides.items()}
     check_equal({"ours, host": difference(steps[OURS](), steps[HOST]())}, dtype)
     memory = {name: above_weights(run, device) for name, run in steps.items()}
+    rate = matrix_rate(device, dtype)
     taken = dict(zip(steps, in_turn(list(steps.values()), runs), strict=True))
     with FlopCounterMode(display=False) as counter:
         steps[OURS]()
     floor = Floor(counter.get_total_flops(), weight_bytes(sides[OURS]), 0)
-    least = floor.seconds(matrix_rate(device, dtype), read_rate(device))
+    least = floor.seconds(max(rate, matrix_rate(device, dtype)), read_rate(device))
     rows = [
         (
             name, f"{statistics.median(its):.2f}", Ratio(its, taken[HOST]), f"{memory[name] / MIB:.0f}",
@@ -95,6 +96,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64 if gpu else 32, help="side of the latents")
     parser.add_argument("--device", default="cuda" if gpu else "cpu")
     parser.add_argument("--dtype", default="float16" if gpu else "float32")
+    parser.add_argument("--pytorch-attention", action="store_true", help="in both, as the host does on NVIDIA's GPUs")
     options, _ = parser.parse_known_args()  # all benchmarks are given the same options
     torch.set_num_threads(options.threads)
     sys.argv = sys.argv[:1]  # the host reads them when it is imported
@@ -102,9 +104,11 @@ def main() -> None:
     draw = torch.Generator().manual_seed(0)
     x = torch.randn(BRANCHES * options.frames, 4, options.size, options.size, generator=draw).to(device, dtype)
     text = torch.randn(BRANCHES, 77, CONTEXT, generator=draw).repeat_interleave(options.frames, 0).to(device, dtype)
-    sides = networks(options.width, device, dtype)
+    pack = import_pack(pytorch_attention=options.pytorch_attention)
+    sides = networks(pack, options.width, device, dtype)
     shape = f"{options.frames} frames, {BRANCHES} branches, latents {options.size} x {options.size}"
-    print(f"{shape}, width {options.width}, {dtype}, {device}")
+    attention = "PyTorch's attention" if options.pytorch_attention else "the host's attention"
+    print(f"{shape}, width {options.width}, {attention}, {dtype}, {device}")
     measure(sides, x, text, options.runs)
 
 

@@ -1,9 +1,9 @@
 """Time and memory of one step of dual guidance with 1, 2 and 3 passes, together and in turn, against one pass.
 
-k passes are to cost at most k times one pass and 5 %. All settings are called in turn in one process, each after one pass; the table gives
-the ratios of times with their spread (on a CPU of processor time, which other programs disturb little) and those of the
-peak memory of activations: allocated on CUDA, else counted tensor by tensor. The demo model with image retention, or
-alone if there is no adapter file.
+k passes are to cost at most k times one pass and 5 %. All settings are called in turn in one process, each after one
+pass; the table gives the ratios of times with their spread (on a CPU of processor time, which other programs disturb
+little) and those of the peak memory of activations: allocated on CUDA, else counted tensor by tensor. The demo model
+with image retention, or alone if there is no adapter file.
 Usage: `python3 dev.py bench --runs 7`, or by itself with `--size 16 --adapter none` for other cases.
 """
 
@@ -52,9 +52,8 @@ def measure(step: Callable[[int, bool], Callable[[], Tensor]], runs: int, device
                 "yes" if held else "no", f"{memory[setting] / alone:.2f}",
             )
         )  # fmt: skip
-    print(
-        f"one pass: {statistics.median(one for its in times[::2] for one in its) * 1000:.0f} ms, {alone / MIB:.1f} MiB of activations"
-    )
+    seconds = statistics.median(one for its in times[::2] for one in its)
+    print(f"one pass: {seconds * 1000:.0f} ms, {alone / MIB:.1f} MiB of activations")
     print_table(
         ("passes", "how", "time / one pass", "of as many single ones", f"at most {ALLOWED}", "memory / one pass"), rows
     )

@@ -327,15 +327,18 @@ def serve(options: argparse.Namespace, arguments: list[str]) -> int:
 
 
 def bench(_: argparse.Namespace, arguments: list[str]) -> int:
-    """Run every script of benchmarks/ with the given arguments."""
+    """Run every script of benchmarks/ with the given arguments, such as --runs and --threads, which all take."""
     scripts = sorted(ROOT.glob("benchmarks/[!_]*.py"))
-    if not scripts:
-        print("There are no benchmarks yet.")
-        return 0
-    set_up("dev")
-    return max(
-        subprocess.run([str(PYTHON), str(script), *arguments], check=False, cwd=ROOT).returncode for script in scripts
-    )
+    environment = {**os.environ, "COMFYUI_PATH": str(set_up("dev"))}
+    failed = []
+    for script in scripts:
+        print(f"\n## {script.stem}\n", flush=True)
+        command = [str(PYTHON), str(script), *arguments]
+        if subprocess.run(command, check=False, cwd=ROOT, env=environment).returncode:
+            failed.append(script.name)
+    if failed:
+        say(f"failed: {', '.join(failed)}")
+    return int(bool(failed))
 
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:

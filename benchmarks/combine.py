@@ -21,10 +21,10 @@ import torch
 from skimage import data
 from torch import Tensor
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-MIB = 2**20
+from _measure import Ratio
+from _peers import MIB, ROOT, print_table
 
 
 def moving_photograph(frames: int, size: int) -> Tensor:
@@ -96,21 +96,23 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--threads", type=int, help="of the other benchmarks; the encoder has its own")
     parser.add_argument("--child", help=argparse.SUPPRESS)
-    options = parser.parse_args()
+    options, _ = parser.parse_known_args()  # all benchmarks are given the same options
     if options.child:
         child(options.child, options.frames, options.size)
         return
+    print(f"{options.frames} frames of {options.size} x {options.size}; the host's Save Video at crf 23")
+    rows = []
     for who in ("23", "17"):
         pairs = [[measure(each, options.frames, options.size) for each in ("host", who)] for _ in range(options.runs)]
-        speeds = {
-            name: statistics.median(host[name] / ours[name] for host, ours in pairs) for name in ("wall", "processor")
-        }
-        above = [statistics.median(pair[i]["above"] for pair in pairs) for i in (0, 1)]
-        print(
-            f"crf {who}: speed against the host {speeds['wall']:.2f} by the clock, {speeds['processor']:.2f} by "
-            f"processor time; {pairs[-1][1]['wall'] / options.frames * 1e3:.1f} ms per frame; peak above the frames "
-            f"{above[1]:.0f} MiB, the host's {above[0]:.0f} MiB"
-        )
+
+        def ratio(key: str, pairs: list[list[dict[str, float]]] = pairs) -> Ratio:
+            return Ratio(*([pair[side][key] for pair in pairs] for side in (1, 0)))
+
+        above = [statistics.median(pair[side]["above"] for pair in pairs) for side in (1, 0)]
+        frame = f"{ratio('wall').median / options.frames * 1e3:.1f}"
+        rows.append((who, ratio("wall"), ratio("processor"), frame, *(f"{each:.0f}" for each in above)))
+    times = "time / host, clock", "time / host, processor", "ms per frame"
+    print_table(("crf", *times, "peak above the frames, MiB", "the host's, MiB"), rows)
 
 
 if __name__ == "__main__":

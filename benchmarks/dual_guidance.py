@@ -1,22 +1,25 @@
 """Time and memory of one step of dual guidance with 1, 2 and 3 passes, together and in turn, against one pass.
 
-Prints ratios of times (median of the runs, all settings measured in turn in one process; on the CPU processor time of
-one thread, which other programs disturb little) and of peak memory: allocated on CUDA, and on the CPU the activations
-that PyTorch's profiler saw. The demo model with image retention, or alone if there is no adapter file.
-Usage: `python benchmarks/dual_guidance.py --runs 7`.
+k passes are to cost at most k times one pass and 5 %. All settings are called in turn in one process, each after one
+pass; the table gives the ratios of times with their spread (on a CPU of processor time, which other programs disturb
+little) and those of the peak memory of activations: allocated on CUDA, else counted tensor by tensor. The demo model
+with image retention, or alone if there is no adapter file.
+Usage: `python3 dev.py bench --runs 7`, or by itself with `--size 16 --adapter none` for other cases.
 """
 
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch.profiler import ProfilerActivity, profile
+from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from _measure import Ratio, in_turn
+from _peers import MIB, above_weights, check_equal, difference, print_table
 
 from i2v_core import load_checkpoint
 from i2v_core.conditions import Conditions
@@ -26,84 +29,78 @@ from i2v_core.weights import load_adapter
 
 ROOT = Path(__file__).resolve().parents[1]
 SCALES = {1: (1.0, 1.0), 2: (3.0, 3.0), 3: (3.0, 2.0)}  # passes: text and image scale
+SETTINGS = [(1, False), (2, False), (2, True), (3, False), (3, True)]  # passes, and whether as one batch
+ALLOWED = 1.05
 
 
-def peak_memory(step: Callable[[], object], device: torch.device) -> int:
-    """Bytes of activations at the highest point of one step."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
-        step()
-        return torch.cuda.max_memory_allocated(device) - before
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
-        step()
-    changes = [event for event in profiler.profiler.kineto_results.events() if event.name() == "[memory]"]
-    held = peak = 0
-    for event in sorted(changes, key=lambda event: event.start_ns()):
-        held += event.nbytes()
-        peak = max(peak, held)
-    return peak
-
-
-def seconds(step: Callable[[], object], device: torch.device) -> float:
-    clock = time.perf_counter if device.type == "cuda" else time.process_time
-    started = clock()
-    step()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return clock() - started
+def measure(step: Callable[[int, bool], Callable[[], Tensor]], runs: int, device: str) -> None:
+    """Print the table of all settings; raises SystemExit if together and in turn differ."""
+    steps = {setting: step(*setting) for setting in SETTINGS}
+    check_equal({f"{k} passes": difference(step(k, True)(), step(k, False)()) for k in (2, 3)}, torch.float32)
+    memory = {setting: above_weights(run, device) for setting, run in steps.items()}
+    # One pass right before each setting, because load on the machine changes within seconds.
+    paired = [run for setting in SETTINGS[1:] for run in (steps[SETTINGS[0]], steps[setting])]
+    times = in_turn(paired, runs)
+    alone, rows = memory[SETTINGS[0]], []
+    for setting, one, its in zip(SETTINGS[1:], times[::2], times[1::2], strict=True):
+        passes, together = setting
+        share = Ratio(its, [passes * each for each in one])
+        held = statistics.median(a / b for a, b in zip(share.times, share.others, strict=True)) <= ALLOWED
+        rows.append(
+            (
+                passes, "together" if together else "in turn", Ratio(its, one), share,
+                "yes" if held else "no", f"{memory[setting] / alone:.2f}",
+            )
+        )  # fmt: skip
+    seconds = statistics.median(one for its in times[::2] for one in its)
+    print(f"one pass: {seconds * 1000:.0f} ms, {alone / MIB:.1f} MiB of activations")
+    print_table(
+        ("passes", "how", "time / one pass", "of as many single ones", f"at most {ALLOWED}", "memory / one pass"), rows
+    )
 
 
 @torch.inference_mode()
 def main() -> None:
+    gpu = torch.cuda.is_available()
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--runs", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--clips", type=int, default=1)
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--size", type=int, default=64 if gpu else 24, help="side of the latents")
+    parser.add_argument("--device", default="cuda" if gpu else "cpu")
     parser.add_argument("--adapter", default=ROOT / "demo" / "adapters" / "image_retention.safetensors")
     options, _ = parser.parse_known_args()  # all benchmarks are given the same options
-    device, clips = torch.device(options.device), options.clips
-    torch.set_num_threads(1)
+    torch.set_num_threads(options.threads)
+    device, clips, size = options.device, options.clips, options.size
     checkpoint = load_checkpoint(ROOT / "demo" / "i2v_demo.safetensors", device=device)
     adapters = [load_adapter(options.adapter, device=device)] if Path(options.adapter).exists() else []
     denoiser = Denoiser.adapted(checkpoint.unet, checkpoint.preset, adapters)
-    config = checkpoint.unet.config
+    config, draw = checkpoint.unet.config, torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draw).to(device)
+
     branches = [
         denoiser.prepare(
             Conditions(
-                text=torch.randn(clips, 32, config.context_dim, device=device),
-                pooled_text=torch.randn(clips, config.pooled_text_dim or 1, device=device),
-                image_latent=torch.randn(clips, 12, 1, 16, 16, device=device),
-                image=torch.rand(clips, 3, 64, 64, device=device),
+                text=random(clips, 32, config.context_dim),
+                pooled_text=random(clips, config.pooled_text_dim or 1),
+                image_latent=random(clips, 12, 1, size, size),
+                image=random(clips, 3, 4 * size, 4 * size).clamp(-1, 1),
             )
         )
         for _ in range(3)
     ]
-    state, sigma = torch.randn(clips, 12, 8, 16, 16, device=device), torch.tensor(2.0)
+    state, sigma = random(clips, 12, 8, size, size), torch.tensor(2.0)
 
-    def step(passes: int, together: bool) -> Callable[[], object]:
+    def step(passes: int, together: bool) -> Callable[[], Tensor]:
         weights = DualGuidance(*SCALES[passes]).at(0)
         assert sum(weights.needed) == passes
         return lambda: denoiser.denoise_branches(state, sigma, branches, weights, together=together)
 
-    settings = [(1, False), (2, False), (2, True), (3, False), (3, True)]
-    times: dict[tuple[int, bool], list[float]] = {setting: [] for setting in settings}
-    for setting in settings:
-        step(*setting)()
-    for _ in range(options.runs):
-        for setting in settings:
-            times[setting].append(seconds(step(*setting), device))
-    memory = {setting: peak_memory(step(*setting), device) for setting in settings}
-    one = 1, False
-    for setting in settings:
-        ratios = [mine / alone for mine, alone in zip(times[setting], times[one], strict=True)]
-        passes, together = setting
-        how = "together" if together else "in turn" if passes > 1 else "alone"
-        print(
-            f"{passes} {how}: time {statistics.median(ratios):.2f} (from {min(ratios):.2f} to {max(ratios):.2f}), "
-            f"memory {memory[setting] / memory[one]:.2f}"
-        )
-    print(f"one pass: {statistics.median(times[one]) * 1000:.0f} ms, {memory[one] / 2**20:.1f} MiB of activations")
+    kinds = ", ".join(adapter.kind.replace("_", " ") for adapter in adapters) or "no adapter"
+    print(f"demo model with {kinds}, {clips} clips of 8 frames, latents {size} x {size}, {device}")
+    measure(step, options.runs, device)
 
 
 if __name__ == "__main__":

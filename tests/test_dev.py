@@ -80,6 +80,22 @@ def test_further_arguments_reach_pytest_in_order() -> None:
     assert rest == ["tests/core", "-k", "a or b", "-q", "tests/nodes"]
 
 
+def test_a_failed_benchmark_is_named_and_the_others_still_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "benchmarks").mkdir()
+    for name, code in (("a", "raise SystemExit('wrong')"), ("b", "import sys; print(sys.argv[1:])"), ("_c", "1 / 0")):
+        (tmp_path / "benchmarks" / f"{name}.py").write_text(code, encoding="utf-8")
+    monkeypatch.setattr(dev, "ROOT", tmp_path)
+    monkeypatch.setattr(dev, "PYTHON", Path(sys.executable))
+    monkeypatch.setattr(dev, "set_up", lambda *_: tmp_path)
+    options, rest = dev.parse(["bench", "--runs", "1"])
+    assert options.run(options, rest) == 1
+    printed = capfd.readouterr()
+    assert "['--runs', '1']" in printed.out
+    assert "failed: a.py\n" in printed.err
+
+
 def test_demo_refuses_unknown_arguments(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         dev.parse(["demo", "--framez", "8"])

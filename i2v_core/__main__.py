@@ -157,7 +157,13 @@ def load_denoiser(arguments: argparse.Namespace) -> tuple[Checkpoint, Denoiser]:
     """The checkpoint, and its network with the adapters."""
     checkpoint = load_checkpoint(arguments.checkpoint, device=arguments.device, **base_files(arguments))
     adapters = [load_adapter(path, device=arguments.device) for path in arguments.adapter]
-    return checkpoint, Denoiser.adapted(checkpoint.unet, checkpoint.preset, adapters)
+    denoiser = Denoiser.adapted(checkpoint.unet, checkpoint.preset, adapters)
+    if getattr(arguments, "compile", False):
+        from .compiled import compile_blocks
+
+        compile_blocks(denoiser.network)
+        progress("the first step compiles the network block by block, which takes a minute or more")
+    return checkpoint, denoiser
 
 
 def read_picture(path: str) -> Tensor:
@@ -267,6 +273,8 @@ def add_generation(sub: argparse.ArgumentParser) -> None:
                      "stride, as it was trained; default: the usual one")  # fmt: skip
     sub.add_argument("--fps", type=float, default=8, help="of the file")
     sub.add_argument("--device", default="cpu")
+    sub.add_argument("--compile", action="store_true", help="compile the network, for many steps or clips; on a CPU "
+                     "this needs a C++ compiler")  # fmt: skip
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ from comfy_api.latest import io
 
 from ..i2v_core.model.step_cache import StepCacheConfig
 from .host.step_cache import apply_step_cache
-from .widgets import advanced
+from .widgets import advanced, search_aliases
 
 
 class I2VStepCache(io.ComfyNode):
@@ -18,6 +18,7 @@ class I2VStepCache(io.ComfyNode):
             node_id="I2VStepCache",
             display_name="Step Cache",
             category="I2V Diffusion/model",
+            **search_aliases("deepcache", "teacache", "first block cache", "faster", "speed"),
             description="Samples faster at a small loss: while the network's first blocks change little from step to "
             "step, what its deep blocks answered is used again.",
             inputs=[

@@ -132,6 +132,11 @@ EXAMPLES: dict[str, tuple[Row, ...] | Canvas] = {
         {},
         {f"image {scale:g}": {"8.image_scale": scale} for scale in (0.0, 0.5, 1.0, 1.5)},
     ),
+    "I2VStepCache": rows(
+        "animate_faster",
+        {},
+        {f"bound {bound:g}": {"7.bound": bound} for bound in (0.0, 0.2, 0.5, 2.0)},
+    ),
     "I2VSchedule": rows(
         "animate_image",
         CUSTOM,

@@ -4,6 +4,7 @@ import json
 import re
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from PIL import Image
 
 from i2v_core import load_checkpoint
 from i2v_core.__main__ import DEMO, main
+from i2v_core.compiled import compile_blocks
 from i2v_core.video import read_video
 from tests.core.training.small import small_recipe
 from tests.core.weights.small_files import write_small
@@ -117,6 +119,20 @@ def test_animate_then_measure(call: Call, checkpoint: Path, folder: Path) -> Non
     assert code == 0
     assert "frames: 3 of 32x32 pixels at 8 per second" in out
     assert "dB PSNR" in out
+
+
+def test_a_compiled_network_makes_the_same_clip(
+    call: Call, checkpoint: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture, videos = folder / "compiled.png", (folder / "eager.mp4", folder / "compiled.mp4")
+    Image.effect_noise((50, 40), 60).convert("RGB").save(picture)
+    # The default backend takes minutes; `test_compiled.py` has it.
+    monkeypatch.setattr("i2v_core.compiled.compile_blocks", partial(compile_blocks, backend="eager", fullgraph=True))
+    for video, options in zip(videos, ((), ("--compile",)), strict=True):
+        code, _, err = call("animate", picture, "pan left", video, "--checkpoint", checkpoint, *options)
+        assert code == 0
+        assert ("the first step compiles" in err) == bool(options)
+    assert torch.equal(*(read_video(video).frames for video in videos))
 
 
 def test_evaluate_reports_every_clip(call: Call, checkpoint: Path, folder: Path) -> None:

@@ -85,3 +85,23 @@ def test_other_models_are_refused(cached: Callable[..., Any], tiny: Any) -> None
     other.model = type("Holder", (), {"diffusion_model": torch.nn.Identity()})()
     with pytest.raises(ValueError, match="works on the models of Load I2V Checkpoint"):
         cached(other, 0.2)
+
+
+def test_branches_together_and_one_after_the_other_remember_alike(
+    monkeypatch: pytest.MonkeyPatch,
+    tiny: Any,
+    prepare: Callable[..., Any],
+    sample: Callable[..., Any],
+    cached: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    model, given = cached(tiny.model, 100.0), prepare(tiny)
+    together = sample(model, given, steps=4)
+    assert left_out(caplog)[-1].endswith("in 3 of 4")
+    monkeypatch.setattr(tiny.model.model, "memory_usage_factor", 1e12)
+    apart = sample(model, given, steps=4)
+    assert left_out(caplog)[-1].endswith("in 6 of 8")
+    # Were one branch to answer for the other, nothing would be left of the guidance between them.
+    assert not torch.allclose(apart, sample(model, given, steps=4, cfg=1.0), atol=1e-2)
+    torch.testing.assert_close(apart, together, atol=1e-3, rtol=1e-3)

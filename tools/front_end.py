@@ -1,6 +1,7 @@
 """The host's real front end in a headless browser: for the browser tests and for laying out workflows."""
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,25 @@ def open_editor(browser: Any, server: ComfyServer, images: Path, errors: list[st
     page.goto(server.url, timeout=300_000)
     page.wait_for_function(READY, timeout=300_000)
     return page
+
+
+def answer(page: Any, script: str, argument: Any = None, seconds: float = 60) -> Any:
+    """What an asynchronous function in the page answers, for which Playwright's `evaluate` would wait for ever.
+
+    A page that does not answer is loaded anew and asked once more, which is said.
+
+    Raises:
+        playwright.sync_api.TimeoutError: it does not answer the second time either.
+    """
+    from playwright.sync_api import TimeoutError as NoAnswer
+
+    try:
+        return page.wait_for_function(script, arg=argument, timeout=seconds * 1000).json_value()
+    except NoAnswer:
+        print(f"The page did not answer within {seconds:.0f} s and is loaded anew.", file=sys.stderr, flush=True)
+        page.reload(timeout=300_000)
+        page.wait_for_function(READY, timeout=300_000)
+        return page.wait_for_function(script, arg=argument, timeout=seconds * 1000).json_value()
 
 
 @contextmanager

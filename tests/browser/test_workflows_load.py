@@ -11,7 +11,7 @@ import pytest
 
 import dev
 from tools.comfy_server import ComfyServer
-from tools.front_end import front_end, open_editor
+from tools.front_end import answer, front_end, open_editor
 
 pytest.importorskip("playwright.sync_api")
 
@@ -26,7 +26,10 @@ LOAD = """async (workflow) => {
     values: node.serialize().widgets_values ?? [],
   }))
 }"""
-EXPORT = "async () => (await window.app.graphToPrompt()).output"
+EXPORT = """async (workflow) => {
+  await window.app.loadGraphData(workflow)
+  return (await window.app.graphToPrompt()).output
+}"""
 
 # Of every node that is not the host's own the front end asks the registry whose it is, which the host's server forbids.
 ASKS_THE_REGISTRY = re.compile(r"^Connecting to '/comfy-nodes/\w+/node' violates")
@@ -61,7 +64,7 @@ def errors_of_the_host(host_folder: Path, page: Any, tmp_path_factory: pytest.Te
 
 
 def load(page: Any, path: Path) -> list[dict[str, Any]]:
-    return list(page.evaluate(LOAD, json.loads(path.read_text(encoding="utf-8"))))
+    return list(answer(page, LOAD, json.loads(path.read_text(encoding="utf-8"))))
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -88,8 +91,7 @@ def test_all_workflows_loaded_bring_no_error_that_the_host_alone_has_not(
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_the_front_end_exports_the_api_twin(page: Any, path: Path) -> None:
-    load(page, path)
-    exported = page.evaluate(EXPORT)
+    exported = answer(page, EXPORT, json.loads(path.read_text(encoding="utf-8")))
     twin = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
     assert {key: node["class_type"] for key, node in exported.items()} == {
         key: node["class_type"] for key, node in twin.items()

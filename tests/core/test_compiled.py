@@ -23,8 +23,13 @@ FAMILY = {
     "demo": DEMO,
     "modelscope": SMALL,
     "dynamicrafter": SMALL_DYNAMICRAFTER,
-    "videocrafter1_i2v": replace(SMALL_DYNAMICRAFTER, image_gate="learned", image_token_layout="shared"),
-    "videocrafter1": replace(SMALL, relative_position=16, temporal_convolution=False),
+    "videocrafter1_i2v": replace(
+        SMALL_DYNAMICRAFTER,
+        image_gate="learned",
+        image_token_layout="shared",
+        relative_position=16,
+        temporal_convolution=False,
+    ),
     "stable_diffusion": replace(SMALL, temporal_convolution=False, temporal_attention=False, init_attention=False),
 }
 

@@ -57,5 +57,4 @@ def test_eight_bit_weights_are_computed_with_in_full_and_make_nearly_the_same_vi
     inputs = given(clip, vae)
     frames = [vae.decode(sample(each, inputs, steps=20)).movedim(-1, -3) * 2 - 1 for each in (model, small)]
     near = core("metrics.pixels").psnr(*frames)
-    print(option, near, near.mean())
     assert near.min() > 25

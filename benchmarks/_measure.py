@@ -68,10 +68,14 @@ def growth(script: str, case: str) -> int:
     return int(subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout)
 
 
-def seconds(function: Callable[[], object], runs: int = 3) -> float:
-    """Shortest time of some runs after a first one: of the clock with a GPU, else of the processor, others aside."""
+# Of the clock with a GPU, else of the processor, which other programs disturb little.
+CLOCK = time.perf_counter if torch.cuda.is_available() else time.process_time
+
+
+def seconds(function: Callable[[], object], runs: int = 3, clock: Callable[[], float] = CLOCK) -> float:
+    """Shortest time of some runs after a first one."""
     function()
-    return min(_timed(function) for _ in range(runs))
+    return min(_timed(function, clock) for _ in range(runs))
 
 
 @dataclass(frozen=True)
@@ -90,17 +94,18 @@ class Ratio:
         return statistics.median(self.times)
 
 
-def in_turn(functions: Sequence[Callable[[], object]], runs: int) -> list[list[float]]:
+def in_turn(
+    functions: Sequence[Callable[[], object]], runs: int, clock: Callable[[], float] = CLOCK
+) -> list[list[float]]:
     """Times of each function; every run calls all of them, so that load on the machine hits them alike."""
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(runs):
         for function, its in zip(functions, times, strict=True):
-            its.append(_timed(function))
+            its.append(_timed(function, clock))
     return times
 
 
-def _timed(function: Callable[[], object]) -> float:
-    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
+def _timed(function: Callable[[], object], clock: Callable[[], float]) -> float:
     _wait()
     started = clock()
     function()
@@ -108,11 +113,11 @@ def _timed(function: Callable[[], object]) -> float:
     return clock() - started
 
 
-def matrix_rate(device: str, dtype: torch.dtype, runs: int = 3) -> float:
+def matrix_rate(device: str, dtype: torch.dtype, runs: int = 3, clock: Callable[[], float] = CLOCK) -> float:
     """Operations per second of a large matrix product."""
     side = 8192 if device == "cuda" else 1024
     a = torch.randn(side, side, device=device, dtype=dtype)
-    return 2 * side**3 / seconds(lambda: a @ a, runs)
+    return 2 * side**3 / seconds(lambda: a @ a, runs, clock)
 
 
 def read_rate(device: str, runs: int = 3) -> float:

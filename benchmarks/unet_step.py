@@ -23,10 +23,11 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _floor import floor_of
-from _measure import Ratio, counted, in_turn, matrix_rate, peak_memory, read_rate
+from _measure import CLOCK, Ratio, counted, in_turn, matrix_rate, peak_memory, read_rate
 from diffusers import UNet3DConditionModel
 
 from i2v_core.build import build_unet
+from i2v_core.compiled import compile_blocks
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from i2v_core.weights import key_maps
 from i2v_core.weights.foreign import linear_projections
@@ -82,8 +83,7 @@ def above_weights(step: Step) -> int:
 
 def compiled(case: Case) -> Step:
     """Our step with every block compiled by itself, warmed up."""
-    for block in (*case.ours.input_blocks, case.ours.init_attn, case.ours.middle_block, *case.ours.output_blocks):
-        block.compile()
+    compile_blocks(case.ours)
     started = time.perf_counter()
     case.our_step()
     print(f"compiled in {time.perf_counter() - started:.0f} s")
@@ -92,19 +92,20 @@ def compiled(case: Case) -> Step:
 
 def measure(options: argparse.Namespace) -> None:
     device, dtype = options.device, getattr(torch, options.dtype)
+    clock = time.perf_counter if options.by_clock else CLOCK
     case = Case.make(options.width, options.frames, options.size, device, dtype)
     reference = case.their_step()
     difference = ((case.our_step() - reference).abs().max() / reference.std()).item()
     steps: dict[str, Step] = {"diffusers, eager": case.their_step, "ours, eager": case.our_step}
     memory = {name: above_weights(step) for name, step in steps.items()}
     floor = floor_of(case.ours, case.our_step)
-    rate = matrix_rate(device, dtype)
-    times = dict(zip(steps, in_turn(list(steps.values()), options.runs), strict=True))
+    rate = matrix_rate(device, dtype, clock=clock)
+    times = dict(zip(steps, in_turn(list(steps.values()), options.runs, clock), strict=True))
     if options.compile or device == "cuda":
         step = compiled(case)
         memory["ours, compiled"] = above_weights(step)
         # Eager steps of ours are compiled ones from here on, so these are paired with new ones of diffusers.
-        times["ours, compiled"], again = in_turn([step, case.their_step], options.runs)
+        times["ours, compiled"], again = in_turn([step, case.their_step], options.runs, clock)
     print(f"{options.frames} frames, latents {options.size} x {options.size}, width {options.width}, {dtype}, {device}")
     print(f"matrix rate {rate / 1e9:.0f} G/s; a step needs {floor.operations / 1e9:.0f} G operations")
     print("| step | s | ratio to diffusers eager | above weights, MiB | ratio | share of the floor |")
@@ -145,6 +146,8 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if gpu else "cpu")
     parser.add_argument("--dtype", default="bfloat16" if gpu else "float32")
     parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--by-clock", action="store_true", help="not by processor time: for several threads of an "
+                        "otherwise idle machine")  # fmt: skip
     options, _ = parser.parse_known_args()  # all benchmarks are given the same options
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)

@@ -1,0 +1,51 @@
+"""What weights of fewer bits cost in quality: the demo model on photographs that training never saw, against full ones.
+
+Weights are rounded to a type and computed with in single precision, as the host does with `--fp8_e4m3fn-unet` and the
+like where the device cannot compute in that type. Same noise under every type. Prints PSNR (dB) to the clips of full
+weights, and in how many clips the measured move is the one asked for (chance 1/7).
+Usage: `python benchmarks/_weight_types.py --clips 14`.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from _peers import print_table
+from _step_cache import generate
+
+from i2v_core import load_checkpoint
+from i2v_core.__main__ import DEMO
+from i2v_core.metrics.camera_motion import measure_camera_motion
+from i2v_core.metrics.pixels import psnr
+from i2v_core.training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, MovingCrops, MovingCropsConfig
+
+TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
+
+
+@torch.inference_mode()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--clips", type=int, default=14)
+    parser.add_argument("--steps", type=int, default=20)
+    options = parser.parse_args()
+    data = MovingCrops(MovingCropsConfig(seed=1, photographs=TEST_PHOTOGRAPHS))
+    items = [data.clip(i, MOTIONS[i % len(MOTIONS)]) for i in range(options.clips)]
+    rows, reference = [], None
+    for dtype in TYPES:
+        checkpoint = load_checkpoint(DEMO)
+        for parameter in checkpoint.unet.parameters():
+            parameter.copy_(parameter.to(dtype))
+        clips = generate(checkpoint, checkpoint.unet, items, options.steps)
+        reference = clips if reference is None else reference
+        followed = [measure_camera_motion(clip).motion == item.motion for clip, item in zip(clips, items, strict=True)]
+        near = psnr(clips.transpose(1, 2), reference.transpose(1, 2)).mean().item()
+        rows.append((dtype, dtype.itemsize, f"{near:.1f}", f"{sum(followed)} of {len(items)}"))
+    print_table(("weights", "bytes each", "PSNR to full weights, dB", "prompt followed"), rows)
+
+
+if __name__ == "__main__":
+    main()

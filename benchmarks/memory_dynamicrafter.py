@@ -20,6 +20,7 @@ from _floor import necessary_activation, weight_bytes
 from _measure import counted, growth, process_peak
 
 from i2v_core.build import build_autoencoder, build_unet
+from i2v_core.model import parts
 from i2v_core.model.autoencoder import AutoencoderConfig
 from i2v_core.model.video_unet import VideoUNetConfig
 
@@ -107,6 +108,7 @@ def check() -> None:
     """Compare the count with real runs, each in a process of its own."""
     print("\nCount against the growth of a real process, single precision on the CPU, MiB")
     print("| stage | counted | grown | grown / counted |\n|---|---|---|---|")
+    parts.AT_ONCE = parts.AT_ONCE_CPU  # because a count on the meta device is that of a GPU
     for name, make in CASES.items():
         stage = make(device="meta", dtype=torch.float32)
         with counted() as count:

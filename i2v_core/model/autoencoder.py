@@ -9,8 +9,11 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .blocks import channels_last
+
 MakeResidual = Callable[[int, int, Any], nn.Module]
-# Of a clip's frames together: a decoder of Stable Diffusion's width then needs about 1.5 GiB in single precision.
+# Of pictures together: a decoder of Stable Diffusion's width then needs about 1.2 GiB in single precision. A CPU takes
+# one picture after the other: its caches hold no more, and fresh memory costs it a page fault for every 4 KiB.
 PIXELS_AT_ONCE = 2**19
 
 
@@ -38,6 +41,11 @@ def _conv(in_channels: int, out_channels: int, operations: Any) -> Any:
     return operations.Conv2d(in_channels, out_channels, 3, padding=1)
 
 
+def _swish(h: Tensor) -> Tensor:
+    """In place, where no backward pass needs what was there before."""
+    return F.silu(h, inplace=not torch.is_grad_enabled())
+
+
 class Residual(nn.Module):
     """Two convolutions, added to the input."""
 
@@ -49,8 +57,10 @@ class Residual(nn.Module):
         self.nin_shortcut = nn.Identity() if same else operations.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.conv1(F.silu(self.norm1(x)))
-        return self.nin_shortcut(x) + self.conv2(F.silu(self.norm2(h)))
+        h = self.conv1(_swish(self.norm1(x)))
+        h = self.norm2(h)  # in a line of its own, so that the convolution's output is given back
+        h = self.conv2(_swish(h))
+        return self.nin_shortcut(x) + h if torch.is_grad_enabled() else h.add_(self.nin_shortcut(x))
 
 
 class PositionAttention(nn.Module):
@@ -135,7 +145,7 @@ class Encoder(nn.Module):
             features.append(stem)
         for layer in self.mid.values():
             h = layer(h)
-        return self.conv_out(F.silu(self.norm_out(h)))
+        return self.conv_out(_swish(self.norm_out(h)))
 
 
 class Decoder(nn.Module):
@@ -173,7 +183,7 @@ class Decoder(nn.Module):
                 h = block(h)
             if "upsample" in stage:
                 h = stage["upsample"](h)
-        return self.conv_out(F.silu(self.norm_out(h)))
+        return self.conv_out(_swish(self.norm_out(h)))
 
 
 class Autoencoder(nn.Module):
@@ -193,28 +203,30 @@ class Autoencoder(nn.Module):
 
     def encode(self, pixels: Tensor) -> Tensor:
         """Pixels `b 3 h w` in [-1, 1] to latents `b c h/f w/f` of unit scale."""
-        mean, _ = self.quant_conv(self.encoder(pixels)).chunk(2, dim=1)
-        return mean * self.config.scale_factor
+        parts = self._parts(pixels, pixels[0, 0].numel())
+        means = [self.quant_conv(self.encoder(part)).chunk(2, dim=1)[0] for part in parts]
+        return torch.cat(means) * self.config.scale_factor
 
     def decode(self, latents: Tensor) -> Tensor:
         """Latents `b c h w` of unit scale to pixels `b 3 h*f w*f`, about [-1, 1]."""
-        return self.decoder(self.post_quant_conv(latents / self.config.scale_factor))
+        parts = self._parts(latents / self.config.scale_factor, latents[0, 0].numel() * self.config.downscale**2)
+        return torch.cat([self.decoder(self.post_quant_conv(part)) for part in parts])
 
     def encode_clip(self, clip: Tensor) -> Tensor:
         """Encode `b 3 t h w` frame by frame to `b c t h/f w/f`."""
-        return per_frame(self.encode, clip, self._at_once(clip.shape[-2] * clip.shape[-1]))
+        return per_frame(self.encode, clip)
 
     def decode_clip(self, latents: Tensor) -> Tensor:
         """Decode `b c t h w` frame by frame to `b 3 t h*f w*f`."""
-        return per_frame(self.decode, latents, self._at_once(latents[0, 0, 0].numel() * self.config.downscale**2))
+        return per_frame(self.decode, latents)
 
-    def _at_once(self, pixels: int) -> int:
-        """How many frames of so many pixels go through together."""
-        return max(1, PIXELS_AT_ONCE // pixels)
+    def _parts(self, pictures: Tensor, pixels: int) -> tuple[Tensor, ...]:
+        """Pictures `b c h w` of so many pixels, or their latents, as they go through together."""
+        at_once = 1 if pictures.device.type == "cpu" else max(1, PIXELS_AT_ONCE // pixels)
+        return channels_last(pictures).split(at_once)
 
 
-def per_frame(function: Callable[[Tensor], Tensor], clip: Tensor, at_once: int | None = None) -> Tensor:
-    """Apply a function of pictures `b c h w` to every frame of `b c t h w`, to so many together; None: to all."""
-    frames = rearrange(clip, "b c t h w -> (b t) c h w")
-    parts = [function(part) for part in frames.split(at_once or len(frames))]
-    return rearrange(torch.cat(parts), "(b t) c h w -> b c t h w", b=clip.shape[0])
+def per_frame(function: Callable[[Tensor], Tensor], clip: Tensor) -> Tensor:
+    """Apply a function of pictures `b c h w` to every frame of `b c t h w`."""
+    pictures = function(rearrange(clip, "b c t h w -> (b t) c h w"))
+    return rearrange(pictures, "(b t) c h w -> b c t h w", b=clip.shape[0])

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKL
+from einops import rearrange
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -79,15 +80,26 @@ def test_a_full_checkpoint_and_its_autoencoder_alone_are_one(folder: Path, tmp_p
 
 
 @torch.no_grad()
-def test_frames_go_through_in_portions_that_bound_memory(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    ours, seen = load_autoencoder(folder), list[int]()
-    whole = ours.decode_clip(LATENTS), ours.encode_clip(ours.decode_clip(LATENTS))
+@pytest.mark.parametrize(("device", "portions"), [("cpu", [1] * 6), ("meta", [4, 2])])
+def test_frames_go_through_in_portions_that_bound_memory(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, device: str, portions: list[int]
+) -> None:
+    ours, seen = load_autoencoder(folder).to(device), list[int]()
     ours.post_quant_conv.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
     monkeypatch.setattr(module, "PIXELS_AT_ONCE", 4 * 24 * 16)
-    pixels = ours.decode_clip(LATENTS)
-    assert seen == [4, 2]
-    assert largest_difference(pixels, whole[0]) < 1e-4
-    assert largest_difference(ours.encode_clip(pixels), whole[1]) < 1e-4
+    pixels = ours.decode_clip(LATENTS.to(device))
+    assert seen == portions
+    assert ours.encode_clip(pixels).shape == LATENTS.shape
+
+
+@torch.no_grad()
+def test_pictures_in_portions_are_those_together(folder: Path) -> None:
+    ours, scale = load_autoencoder(folder), 0.18215
+    rows = rearrange(LATENTS, "b c t h w -> (b t) c h w")
+    pixels = ours.decode(rows)
+    assert largest_difference(pixels, ours.decoder(ours.post_quant_conv(rows / scale))) < 1e-4
+    means = ours.quant_conv(ours.encoder(pixels))[:, :4] * scale
+    assert largest_difference(ours.encode(pixels), means) < 1e-4
 
 
 def test_another_kind_of_file_is_refused(tmp_path: Path) -> None:

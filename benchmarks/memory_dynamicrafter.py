@@ -20,7 +20,7 @@ from _floor import necessary_activation, weight_bytes
 from _measure import counted, growth, process_peak
 
 from i2v_core.build import build_autoencoder, build_unet
-from i2v_core.model import parts
+from i2v_core.model import autoencoder, parts
 from i2v_core.model.autoencoder import AutoencoderConfig
 from i2v_core.model.video_unet import VideoUNetConfig
 
@@ -44,7 +44,7 @@ def make_vae(
     vae, down = build_autoencoder(config, **factory), config.downscale
     pixels = torch.zeros(frames, 3, height, width, **factory)
     latent = torch.zeros(frames, config.latent_channels, height // down, width // down, **factory)
-    return vae, lambda: vae.encoder(pixels), lambda: vae.decoder(latent)
+    return vae, lambda: vae.encode(pixels), lambda: vae.decode(latent)
 
 
 def predict(options: argparse.Namespace) -> None:
@@ -108,7 +108,8 @@ def check() -> None:
     """Compare the count with real runs, each in a process of its own."""
     print("\nCount against the growth of a real process, single precision on the CPU, MiB")
     print("| stage | counted | grown | grown / counted |\n|---|---|---|---|")
-    parts.AT_ONCE = parts.AT_ONCE_CPU  # because a count on the meta device is that of a GPU
+    # A count on the meta device is that of a GPU, where more goes through together.
+    parts.AT_ONCE, autoencoder.PIXELS_AT_ONCE = parts.AT_ONCE_CPU, 1
     for name, make in CASES.items():
         stage = make(device="meta", dtype=torch.float32)
         with counted() as count:

@@ -133,7 +133,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, features: list[Tensor] | None = None) -> Tensor:
         """Encode; a list that is given receives each level's features, fine to coarse, and then the first layer's."""
-        h = stem = self.conv_in(x)
+        h = self.conv_in(x)
+        stem = None if features is None else h  # otherwise given back as soon as the first block has used it
         for stage in self.down:
             for block in stage["block"]:
                 h = block(h)
@@ -141,7 +142,7 @@ class Encoder(nn.Module):
                 features.append(h)
             if "downsample" in stage:
                 h = stage["downsample"](h)
-        if features is not None:
+        if features is not None and stem is not None:
             features.append(stem)
         for layer in self.mid.values():
             h = layer(h)

@@ -100,6 +100,16 @@ def test_the_front_end_exports_the_api_twin(page: Any, path: Path) -> None:
         assert exported[key]["inputs"] == node["inputs"], node["class_type"]
 
 
+def test_a_page_that_does_not_answer_is_loaded_anew(page: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    silent_once = """async () => {
+      if (sessionStorage.asked) return 'here'
+      sessionStorage.asked = 'once'
+      await new Promise(() => {})
+    }"""
+    assert answer(page, silent_once, seconds=1) == "here"
+    assert "loaded anew" in capsys.readouterr().err
+
+
 def test_every_workflow_has_pictures_an_api_twin_a_note_and_a_line_in_the_index() -> None:
     index = (WORKFLOWS[0].parent / "README.md").read_text(encoding="utf-8")
     shown = (dev.ROOT / "docs/workflows.md").read_text(encoding="utf-8")

@@ -18,7 +18,8 @@ def over_frames(convolution: type[nn.Conv3d]) -> type[nn.Conv3d]:
     """The same layer for kernels `(n, 1, 1)`, computed in two dimensions: libraries are much faster at those."""
 
     class FrameConvolution(convolution):  # type: ignore[valid-type, misc]
-        def _conv_forward(self, clip: Tensor, weight: Tensor, bias: Tensor | None, *_: Any) -> Tensor:
+        def _conv_forward(self, clip: Tensor, weight: Tensor, bias: Tensor | None, *_: Any, **__: Any) -> Tensor:
+            # Hosts of 2026 also say how they would pad, which is nothing for layers that pad by themselves.
             out = F.conv2d(clip.flatten(3), weight.flatten(3), bias, padding=(self.padding[0], 0))
             return out.unflatten(3, clip.shape[3:])
 

@@ -1,9 +1,12 @@
 """Residual blocks and the convolution over frames."""
 
-import torch
-from torch import nn
+from typing import Any
 
-from i2v_core.model.blocks import Downsample, ResBlock, TemporalConvolution, Upsample
+import pytest
+import torch
+from torch import Tensor, nn
+
+from i2v_core.model.blocks import Downsample, ResBlock, TemporalConvolution, Upsample, over_frames
 from tests.core.weights.small import largest_difference, seed
 from tests.parity.seeded import seeded_normal
 
@@ -64,3 +67,21 @@ def test_enlarging_to_twice_the_size_doubles_every_position() -> None:
     layer, h = seed(Upsample(32, nn)), seeded_normal("h", (1, 32, 3, 2))
     doubled = h.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
     assert torch.equal(layer(h, (6, 4)), layer.conv(doubled))
+
+
+class HostConvolution(nn.Conv3d):
+    """Calls its own computation as hosts of 2026 do, which casts weights and says how it would pad."""
+
+    def forward(self, clip: Tensor, autopad: Any = None) -> Tensor:
+        return self._conv_forward(clip, self.weight, self.bias, autopad=autopad)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize("layer", [nn.Conv3d, HostConvolution])
+@pytest.mark.parametrize("kernel", [1, 3])
+@torch.no_grad()
+def test_a_convolution_over_frames_is_the_one_in_three_dimensions(layer: type[nn.Conv3d], kernel: int) -> None:
+    theirs = nn.Conv3d(4, 6, (kernel, 1, 1), padding=(kernel // 2, 0, 0))
+    ours = over_frames(layer)(4, 6, (kernel, 1, 1), padding=(kernel // 2, 0, 0))
+    ours.load_state_dict(theirs.state_dict())
+    clip = seeded_normal("clip", (2, 4, 5, 3, 7))
+    torch.testing.assert_close(ours(clip), theirs(clip), atol=1e-6, rtol=1e-6)

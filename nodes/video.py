@@ -9,7 +9,8 @@ from comfy_api.latest import InputImpl, Types, io
 
 from ..i2v_core.video import FORMATS, QUALITIES, Encoding, WrittenVideo, as_fps, play_order, write_video
 from .convert import Footage, to_audio, to_footage
-from .host.output import embedded_metadata, frame_progress, output_file
+from .host.output import embedded_metadata, output_file
+from .host.progress import progress
 from .widgets import advanced, search_aliases
 
 DEPTHS = ("auto", "8", "10", "16")
@@ -109,7 +110,7 @@ class I2VCombineVideo(io.ComfyNode):
             encoding,
             audio=to_audio(footage.audio),
             metadata=embedded_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo) if save_metadata else None,
-            on_frame=frame_progress(len(order)),
+            on_frame=progress(len(order)),
         )
         _say_what_changed(footage, encoding, written)
         shown = file.item(written.shown, format=encoding.how.mime, frame_rate=float(written.fps))

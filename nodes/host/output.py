@@ -1,15 +1,14 @@
-"""Where the host wants files, what it embeds in them, and its progress bar."""
+"""Where the host wants files, and what it embeds in them."""
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import folder_paths
 from comfy.cli_args import args
-from comfy.utils import ProgressBar
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,3 @@ def embedded_metadata(prompt: object, extra: Mapping[str, Any] | None) -> dict[s
         return {}
     stored = dict(extra or {}) | ({} if prompt is None else {"prompt": prompt})
     return {key: json.dumps(value) for key, value in stored.items()}
-
-
-def frame_progress(total: int) -> Callable[[int], None]:
-    """Return a callback that shows how many of `total` frames are done; the host cancels through it."""
-    return ProgressBar(total).update_absolute

@@ -4,13 +4,13 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import comfy.model_management
 import folder_paths
 from comfy.cli_args import args
-from comfy.utils import ProgressBar
 from comfy_execution.graph_utils import ExecutionBlocker
 from PIL import Image
 
@@ -20,6 +20,7 @@ from ...i2v_core.training.config import TrainingConfig
 from ...i2v_core.training.config_file import write_config
 from ...i2v_core.training.log import read_progress
 from ...i2v_core.training.process import train_apart
+from .progress import progress
 
 TRAININGS = "i2v_training"  # below the host's output folder, so that its interface can show previews
 SHOWN = 512  # pixels of the live preview's longer side
@@ -93,11 +94,10 @@ def train(config: TrainingConfig, place: TrainingPlace) -> Path:
 def plan(config: TrainingConfig) -> str:
     """What `train` would do, in lines for people; nothing is written."""
     _make_room()
-    bar = ProgressBar(1)
+    update = progress(1)
     with tempfile.TemporaryDirectory() as folder:
         write_config(config, Path(folder, "train.toml"))
-        watch: Callable[[], None] = lambda: bar.update_absolute(0)  # noqa: E731
-        return train_apart(Path(folder, "train.toml"), Path(folder, "train.log"), watch, dry_run=True)
+        return train_apart(Path(folder, "train.toml"), Path(folder, "train.log"), partial(update, 0), dry_run=True)
 
 
 def _make_room() -> None:
@@ -107,16 +107,16 @@ def _make_room() -> None:
 
 
 def _watch(folder: Path) -> Callable[[], None]:
-    """Shows progress and new previews, and raises when the user cancels, as every call of the host's bar does."""
-    bar, shown = ProgressBar(1), newest_preview(folder)
+    """Shows progress and new previews, and raises when the user cancels."""
+    update, shown = progress(1), newest_preview(folder)
 
     def watch() -> None:
         nonlocal shown
-        progress, preview = read_progress(folder), newest_preview(folder)
+        now, preview = read_progress(folder), newest_preview(folder)
         is_new, shown = preview != shown, preview
         picture = ("JPEG", _contact_sheet(preview), SHOWN) if preview is not None and is_new else None
-        step, steps = (progress.step, progress.steps) if progress else (0, 1)
-        bar.update_absolute(step, steps, picture)
+        step, steps = (now.step, now.steps) if now else (0, 1)
+        update(step, steps, picture)
 
     return watch
 

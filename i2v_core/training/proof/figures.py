@@ -35,7 +35,7 @@ def draw_differences(verdicts: list[Verdict], path: Path) -> None:
     axes.set_xlabel("difference, claimed sign to the right (unit: half its interval or the least effect)", fontsize=8)
     figure.tight_layout()
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format=path.suffix.removeprefix("."))
+        figure.savefig(temporary, dpi=110, format=path.suffix.removeprefix("."), bbox_inches="tight")
     pyplot.close(figure)
 
 

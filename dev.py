@@ -303,12 +303,17 @@ def test(_: argparse.Namespace, arguments: list[str]) -> int:
     host = set_up("dev")
     ensure_chromium()
     lint = [["ruff", "format", "--check"], ["ruff", "check"], ["mypy"]]
-    failed = []
-    for tool in [["pytest", *arguments]] if arguments else [*lint, ["pytest"]]:
-        print(f"== {' '.join(tool)}", flush=True)
-        environment = {**os.environ, "COMFYUI_PATH": str(host)}
-        if subprocess.run([str(PYTHON), "-m", *tool], check=False, cwd=ROOT, env=environment).returncode:
-            failed.append(" ".join(tool[:2]))
+    tools = [["pytest", *arguments]] if arguments else [*lint, ["pytest"]]
+    return run_all(host, [(f"== {' '.join(tool)}", " ".join(tool[:2]), ["-m", *tool]) for tool in tools])
+
+
+def run_all(host: Path, commands: list[tuple[str, str, list[str]]]) -> int:
+    """Run Python with the host at hand: a heading, a name and arguments for each; those that failed are named."""
+    environment, failed = {**os.environ, "COMFYUI_PATH": str(host)}, []
+    for heading, name, arguments in commands:
+        print(heading, flush=True)
+        if subprocess.run([str(PYTHON), *arguments], check=False, cwd=ROOT, env=environment).returncode:
+            failed.append(name)
     if failed:
         say(f"failed: {', '.join(failed)}")
     return int(bool(failed))
@@ -329,16 +334,8 @@ def serve(options: argparse.Namespace, arguments: list[str]) -> int:
 def bench(_: argparse.Namespace, arguments: list[str]) -> int:
     """Run every script of benchmarks/ with the given arguments, such as --runs and --threads, which all take."""
     scripts = sorted(ROOT.glob("benchmarks/[!_]*.py"))
-    environment = {**os.environ, "COMFYUI_PATH": str(set_up("dev"))}
-    failed = []
-    for script in scripts:
-        print(f"\n## {script.stem}\n", flush=True)
-        command = [str(PYTHON), str(script), *arguments]
-        if subprocess.run(command, check=False, cwd=ROOT, env=environment).returncode:
-            failed.append(script.name)
-    if failed:
-        say(f"failed: {', '.join(failed)}")
-    return int(bool(failed))
+    commands = [(f"\n## {script.stem}\n", script.name, [str(script), *arguments]) for script in scripts]
+    return run_all(set_up("dev"), commands)
 
 
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:

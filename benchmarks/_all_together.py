@@ -23,14 +23,14 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks._measure import peak_memory, seconds
+from benchmarks._unseen import moves_followed, unseen_clips
 from i2v_core import Checkpoint, load_checkpoint
 from i2v_core.denoiser import Denoiser
 from i2v_core.generate import GenerateConfig, encode_conditions, guided, per_clip_noise, sample
-from i2v_core.metrics.camera_motion import measure_camera_motion
 from i2v_core.metrics.pixels import psnr
 from i2v_core.metrics.similarity import isim_average, isim_curve
 from i2v_core.model.image_encoder import ImageEncoder
-from i2v_core.training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops, MovingCropsConfig
+from i2v_core.training.moving_crops import CaptionedClip
 from i2v_core.weights import load_adapter
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"
@@ -72,7 +72,7 @@ def made(checkpoint: Checkpoint, denoiser: Denoiser, items: list[CaptionedClip],
 def score(clips: Tensor, items: list[CaptionedClip], encoder: ImageEncoder) -> dict[str, float]:
     """What one variant's clips `b c t h w` are worth."""
     truth = torch.stack([item.pixels for item in items])
-    followed = [measure_camera_motion(clip).motion == item.motion for clip, item in zip(clips, items, strict=True)]
+    followed = moves_followed(clips, items)
     moving = torch.tensor([item.motion != "still" for item in items])
     frames = psnr(clips.transpose(1, 2), truth.transpose(1, 2))
     features = encoder(rearrange(clips, "b c t h w -> (b t) c h w"))[:, 0]
@@ -131,8 +131,7 @@ def main() -> None:
         print(table(json.loads(options.output.read_text(encoding="utf-8"))))
         return
     torch.set_num_threads(1)
-    data = MovingCrops(MovingCropsConfig(seed=1, photographs=TEST_PHOTOGRAPHS))
-    items = [data.clip(i, MOTIONS[i % len(MOTIONS)]) for i in range(options.clips)]
+    items = unseen_clips(options.clips)
     config = GenerateConfig(steps=options.steps)
     projection: Any = load_adapter(DEMO / "adapters/image_projection.safetensors").module
     report: dict[str, Any] = {"clips": options.clips, "steps": options.steps, "rows": {}}

@@ -20,13 +20,14 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from _unseen import moves_followed, unseen_clips
+
 from i2v_core import load_checkpoint
 from i2v_core.denoiser import Denoiser
 from i2v_core.diffusion.guidance import DualGuidance
 from i2v_core.generate import GenerateConfig, encode_conditions, null_conditions, sample
-from i2v_core.metrics.camera_motion import measure_camera_motion
 from i2v_core.metrics.pixels import psnr, ssim
-from i2v_core.training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops, MovingCropsConfig
+from i2v_core.training.moving_crops import CaptionedClip
 from i2v_core.video.frames import to_unit_range
 from i2v_core.weights import Checkpoint, load_adapter
 
@@ -57,7 +58,7 @@ def generate(
 def score(clips: Tensor, items: list[CaptionedClip]) -> dict[str, float]:
     """One cell of the grid."""
     pictures = torch.stack([item.pixels[:, 0] for item in items])
-    followed = [measure_camera_motion(clip).motion == item.motion for clip, item in zip(clips, items, strict=True)]
+    followed = moves_followed(clips, items)
     contrast = clips.flatten(1).std(1) / pictures.flatten(1).std(1)
     brightness = (clips.flatten(1).mean(1) - pictures.flatten(1).mean(1)) * 127.5
     return {
@@ -106,8 +107,7 @@ def main() -> None:
     options = parser.parse_args()
     checkpoint = load_checkpoint(options.checkpoint)
     denoiser = Denoiser.adapted(checkpoint.unet, checkpoint.preset, [load_adapter(options.adapter)])
-    data = MovingCrops(MovingCropsConfig(seed=1, photographs=TEST_PHOTOGRAPHS))
-    items = [data.clip(i, MOTIONS[i % len(MOTIONS)]) for i in range(options.clips)]
+    items = unseen_clips(options.clips)
     cells, shown = [], {}
     for text in options.text:
         for image in options.image:

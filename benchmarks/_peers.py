@@ -2,6 +2,7 @@
 
 import importlib.util
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,6 +11,9 @@ from types import ModuleType
 import torch
 from _measure import peak_memory
 from torch import Tensor, nn
+
+from i2v_core.compiled import compile_blocks
+from i2v_core.model.video_unet import VideoUNet
 
 ROOT = Path(__file__).resolve().parents[1]
 TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}  # of the outputs' standard deviation
@@ -73,6 +77,15 @@ def above_weights(step: Callable[[], object], device: str) -> int:
     step()
     torch.cuda.synchronize()
     return torch.cuda.max_memory_allocated() - before
+
+
+def compile_and_warm(network: VideoUNet, step: Callable[[], Tensor]) -> Tensor:
+    """Compile a network block by block and say how long its first step took, which is returned."""
+    compile_blocks(network)
+    started = time.perf_counter()
+    made = step()
+    print(f"compiled in {time.perf_counter() - started:.0f} s")
+    return made
 
 
 def difference(ours: Tensor, theirs: Tensor) -> float:

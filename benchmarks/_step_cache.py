@@ -17,14 +17,15 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from _unseen import moves_followed, unseen_clips
+
 from i2v_core import load_checkpoint
 from i2v_core.denoiser import Denoiser
 from i2v_core.generate import GenerateConfig, encode_conditions, sample
-from i2v_core.metrics.camera_motion import measure_camera_motion
 from i2v_core.metrics.pixels import psnr
 from i2v_core.model.step_cache import StepCache, StepCacheConfig
 from i2v_core.model.video_unet import VideoUNet
-from i2v_core.training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops, MovingCropsConfig
+from i2v_core.training.moving_crops import CaptionedClip
 from i2v_core.weights import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,8 +65,7 @@ def main() -> None:
     parser.add_argument("--bounds", type=float, nargs="+", default=[0.1, 0.2, 0.4])
     options = parser.parse_args()
     checkpoint = load_checkpoint(ROOT / "demo" / "i2v_demo.safetensors")
-    data = MovingCrops(MovingCropsConfig(seed=1, photographs=TEST_PHOTOGRAPHS))
-    items = [data.clip(i, MOTIONS[i % len(MOTIONS)]) for i in range(options.clips)]
+    items = unseen_clips(options.clips)
     reference = None
     print("| outer blocks | bound | deep blocks left out | CPU s | PSNR to uncached | prompt followed |")
     print("|---|---|---|---|---|---|")
@@ -76,7 +76,7 @@ def main() -> None:
         clips = generate(checkpoint, network, items, options.steps)
         spent = time.process_time() - started
         reference = clips if reference is None else reference
-        followed = [measure_camera_motion(clip).motion == item.motion for clip, item in zip(clips, items, strict=True)]
+        followed = moves_followed(clips, items)
         cache = network.cache
         left_out = cache.reused / (cache.reused + cache.computed)
         close = (

@@ -16,12 +16,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _peers import print_table
 from _step_cache import generate
+from _unseen import moves_followed, unseen_clips
 
 from i2v_core import load_checkpoint
 from i2v_core.__main__ import DEMO
-from i2v_core.metrics.camera_motion import measure_camera_motion
 from i2v_core.metrics.pixels import psnr
-from i2v_core.training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, MovingCrops, MovingCropsConfig
 
 TYPES = (torch.float32, torch.float16, torch.bfloat16, torch.float8_e4m3fn, torch.float8_e5m2)
 
@@ -32,8 +31,7 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=14)
     parser.add_argument("--steps", type=int, default=20)
     options = parser.parse_args()
-    data = MovingCrops(MovingCropsConfig(seed=1, photographs=TEST_PHOTOGRAPHS))
-    items = [data.clip(i, MOTIONS[i % len(MOTIONS)]) for i in range(options.clips)]
+    items = unseen_clips(options.clips)
     rows, reference = [], None
     for dtype in TYPES:
         checkpoint = load_checkpoint(DEMO)
@@ -41,7 +39,7 @@ def main() -> None:
             parameter.copy_(parameter.to(dtype))
         clips = generate(checkpoint, checkpoint.unet, items, options.steps)
         reference = clips if reference is None else reference
-        followed = [measure_camera_motion(clip).motion == item.motion for clip, item in zip(clips, items, strict=True)]
+        followed = moves_followed(clips, items)
         near = psnr(clips.transpose(1, 2), reference.transpose(1, 2)).mean().item()
         rows.append((dtype, dtype.itemsize, f"{near:.1f}", f"{sum(followed)} of {len(items)}"))
     print_table(("weights", "bytes each", "PSNR to full weights, dB", "prompt followed"), rows)

@@ -7,7 +7,6 @@ with image retention, or alone if there is no adapter file.
 Usage: `python3 dev.py bench --runs 7`, or by itself with `--size 16 --adapter none` for other cases.
 """
 
-import argparse
 import statistics
 import sys
 from collections.abc import Callable
@@ -19,7 +18,8 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _measure import Ratio, in_turn
-from _peers import MIB, above_weights, check_equal, difference, print_table
+from _options import benchmark_options, read_options
+from _peers import MIB, ROOT, above_weights, check_equal, difference, print_table
 
 from i2v_core import load_checkpoint
 from i2v_core.conditions import Conditions
@@ -27,7 +27,6 @@ from i2v_core.denoiser import Denoiser
 from i2v_core.diffusion.guidance import DualGuidance
 from i2v_core.weights import load_adapter
 
-ROOT = Path(__file__).resolve().parents[1]
 SCALES = {1: (1.0, 1.0), 2: (3.0, 3.0), 3: (3.0, 2.0)}  # passes: text and image scale
 SETTINGS = [(1, False), (2, False), (2, True), (3, False), (3, True)]  # passes, and whether as one batch
 ALLOWED = 1.05
@@ -62,15 +61,11 @@ def measure(step: Callable[[int, bool], Callable[[], Tensor]], runs: int, device
 @torch.inference_mode()
 def main() -> None:
     gpu = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
+    parser = benchmark_options(__doc__, runs=7, threads=1)
     parser.add_argument("--clips", type=int, default=1)
     parser.add_argument("--size", type=int, default=64 if gpu else 24, help="side of the latents")
-    parser.add_argument("--device", default="cuda" if gpu else "cpu")
     parser.add_argument("--adapter", default=ROOT / "demo" / "adapters" / "image_retention.safetensors")
-    options, _ = parser.parse_known_args()  # all benchmarks are given the same options
-    torch.set_num_threads(options.threads)
+    options = read_options(parser)
     device, clips, size = options.device, options.clips, options.size
     checkpoint = load_checkpoint(ROOT / "demo" / "i2v_demo.safetensors", device=device)
     adapters = [load_adapter(options.adapter, device=device)] if Path(options.adapter).exists() else []

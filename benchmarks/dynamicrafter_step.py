@@ -10,7 +10,6 @@ Usage: `python3 dev.py bench --runs 5`; in full: `python benchmarks/dynamicrafte
 import argparse
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -23,10 +22,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _floor import floor_of
 from _measure import Ratio, in_turn, matrix_rate, read_rate
-from _peers import MIB, above_weights, check_equal, difference, print_table, seeded_weights
+from _options import benchmark_options, read_options
+from _peers import MIB, above_weights, check_equal, compile_and_warm, difference, print_table, seeded_weights
 
 from i2v_core.build import build_unet
-from i2v_core.compiled import compile_blocks
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 
 FRAMES, SHAPES = 16, {"512 x 320": (40, 64), "1024 x 576": (72, 128)}
@@ -70,10 +69,7 @@ def measure(name: str, unet: VideoUNet, inputs: dict[str, Any], options: argpars
     floor = floor_of(unet, steps[FIRST])
     if options.compile or device == "cuda":
         # Eager steps are compiled ones from here on, so these are paired by order with those before.
-        compile_blocks(unet)
-        started = time.perf_counter()
-        check_equal({COMPILED: difference(steps[LATER](), expected)}, dtype)
-        print(f"compiled in {time.perf_counter() - started:.0f} s")
+        check_equal({COMPILED: difference(compile_and_warm(unet, steps[LATER]), expected)}, dtype)
         memory[COMPILED] = above_weights(steps[LATER], device)
         (taken[COMPILED],) = in_turn([steps[LATER]], options.runs)
         pairs[COMPILED] = taken[FIRST]
@@ -92,17 +88,12 @@ def measure(name: str, unet: VideoUNet, inputs: dict[str, Any], options: argpars
 @torch.inference_mode()
 def main() -> None:
     gpu = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser = benchmark_options(__doc__, half="float16")
     parser.add_argument("--width", type=int, default=320 if gpu else 64)
     parser.add_argument("--divide", type=int, default=1 if gpu else 4, help="sides of the latents by this")
     parser.add_argument("--shapes", nargs="+", choices=SHAPES, default=list(SHAPES))
-    parser.add_argument("--device", default="cuda" if gpu else "cpu")
-    parser.add_argument("--dtype", default="float16" if gpu else "float32")
     parser.add_argument("--compile", action="store_true")
-    options, _ = parser.parse_known_args()  # all benchmarks are given the same options
-    torch.set_num_threads(options.threads)
+    options = read_options(parser)
     for name in options.shapes:
         # Latents of a multiple of 8, as deep as the network goes.
         h, w = (max(8, side // options.divide // 8 * 8) for side in SHAPES[name])

@@ -7,7 +7,6 @@ allocated at most, else the tensors that a stage made, and the largest size of t
 Usage: `python3 dev.py bench --runs 3`, or by itself with `--models demo`.
 """
 
-import argparse
 import statistics
 import sys
 import tempfile
@@ -22,7 +21,8 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _measure import Ratio, in_turn, process_peak
-from _peers import MIB, above_weights, print_table, seeded_weights
+from _options import benchmark_options, read_options
+from _peers import MIB, ROOT, above_weights, print_table, seeded_weights
 
 from i2v_core import generate, load_checkpoint
 from i2v_core.__main__ import DEMO, read_picture
@@ -37,7 +37,6 @@ from i2v_core.presets import PRESETS
 from i2v_core.video import clip_to_frames, write_video
 from i2v_core.weights import Checkpoint
 
-ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("load", "encode", "sample", "decode", "write")
 
 
@@ -169,15 +168,11 @@ def measure(name: str, generation: Generation, runs: int, device: str) -> None:
 @torch.inference_mode()
 def main() -> None:
     gpu = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    parser.add_argument("--device", default="cuda" if gpu else "cpu")
+    parser = benchmark_options(__doc__)
     parser.add_argument("--steps", type=int, help="default: 20 of the demo, 30 of DynamiCrafter, 2 of a tiny one")
     parser.add_argument("--models", nargs="+", choices=("demo", "dynamicrafter", "tiny"),
                         default=["demo", "dynamicrafter" if gpu else "tiny"])  # fmt: skip
-    options, _ = parser.parse_known_args()  # all benchmarks are given the same options
-    torch.set_num_threads(options.threads)
+    options = read_options(parser)
     device, half = options.device, torch.float16
     three = {"text_scale": 7.5, "image_scale": 1.5, "guidance_order": "image_first"}
     with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,6 @@ ComfyUI (COMFYUI_PATH, or the copy of dev.py).
 Usage: `python3 dev.py bench --runs 5`; the full width: `python benchmarks/host_path.py --width 320`.
 """
 
-import argparse
 import importlib
 import statistics
 import sys
@@ -23,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _floor import Floor, weight_bytes
 from _measure import Ratio, in_turn, matrix_rate, read_rate
+from _options import benchmark_options, read_options
 from _peers import MIB, above_weights, check_equal, difference, import_pack, print_table, seeded_weights
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -88,17 +88,12 @@ def measure(sides: dict[str, nn.Module], x: Tensor, text: Tensor, runs: int) -> 
 @torch.inference_mode()
 def main() -> None:
     gpu = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser = benchmark_options(__doc__, half="float16")
     parser.add_argument("--width", type=int, default=320 if gpu else 64)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--size", type=int, default=64 if gpu else 32, help="side of the latents")
-    parser.add_argument("--device", default="cuda" if gpu else "cpu")
-    parser.add_argument("--dtype", default="float16" if gpu else "float32")
     parser.add_argument("--pytorch-attention", action="store_true", help="in both, as the host does on NVIDIA's GPUs")
-    options, _ = parser.parse_known_args()  # all benchmarks are given the same options
-    torch.set_num_threads(options.threads)
+    options = read_options(parser)
     sys.argv = sys.argv[:1]  # the host reads them when it is imported
     device, dtype = options.device, getattr(torch, options.dtype)
     draw = torch.Generator().manual_seed(0)

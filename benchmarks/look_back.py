@@ -7,7 +7,6 @@ at the rate of a large matrix product, both guidance branches go in one step.
 Usage: `python3 dev.py bench --runs 5 --threads 2`.
 """
 
-import argparse
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _measure import matrix_rate, peak_memory, read_rate, seconds
+from _options import benchmark_options, read_options
 
 from i2v_core.build import build_look_back, build_unet
 from i2v_core.conditions import Conditions
@@ -183,13 +183,9 @@ def prediction() -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
+    options = read_options(benchmark_options(__doc__))
     torch.manual_seed(0)
-    gpu = torch.cuda.is_available()
+    gpu = options.device == "cuda"
     case = Case(*(("cuda", torch.float16, SD15, 32) if gpu else ("cpu", torch.float32, SMALL, 16)), runs=options.runs)
     with torch.no_grad():
         both_implementations(case)

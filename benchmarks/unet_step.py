@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _floor import floor_of
 from _measure import CLOCK, Ratio, counted, in_turn, matrix_rate, read_rate
-from _peers import MIB, above_weights, check_equal, difference, print_table
+from _options import benchmark_options, read_options
+from _peers import MIB, above_weights, check_equal, compile_and_warm, difference, print_table
 from diffusers import UNet3DConditionModel
 
 from i2v_core.build import build_unet
-from i2v_core.compiled import compile_blocks
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from i2v_core.weights import key_maps
 from i2v_core.weights.foreign import linear_projections
@@ -71,15 +71,6 @@ class Case:
         return self.theirs(self.x, self.times, self.text).sample
 
 
-def compiled(case: Case) -> Step:
-    """Our step with every block compiled by itself, warmed up."""
-    compile_blocks(case.ours)
-    started = time.perf_counter()
-    case.our_step()
-    print(f"compiled in {time.perf_counter() - started:.0f} s")
-    return case.our_step
-
-
 def measure(options: argparse.Namespace) -> None:
     device, dtype = options.device, getattr(torch, options.dtype)
     clock = time.perf_counter if options.by_clock else CLOCK
@@ -93,11 +84,13 @@ def measure(options: argparse.Namespace) -> None:
     times = dict(zip(steps, in_turn(list(steps.values()), options.runs, clock), strict=True))
     pairs = dict.fromkeys(times, times["diffusers, eager"])
     if options.compile or device == "cuda":
-        step = compiled(case)
-        check_equal({"compiled, diffusers": difference(step(), theirs)}, dtype)
-        memory["ours, compiled"] = above_weights(step, device)
+        first = compile_and_warm(case.ours, case.our_step)
+        check_equal({"compiled, diffusers": difference(first, theirs)}, dtype)
+        memory["ours, compiled"] = above_weights(case.our_step, device)
         # Eager steps of ours are compiled ones from here on, so these are paired with new ones of diffusers.
-        times["ours, compiled"], pairs["ours, compiled"] = in_turn([step, case.their_step], options.runs, clock)
+        times["ours, compiled"], pairs["ours, compiled"] = in_turn(
+            [case.our_step, case.their_step], options.runs, clock
+        )
     print(f"{options.frames} frames, latents {options.size} x {options.size}, width {options.width}, {dtype}, {device}")
     print(f"matrix rate {rate / 1e9:.0f} G/s; a step needs {floor.operations / 1e9:.0f} G operations")
     least = floor.seconds(rate, read_rate(device))
@@ -127,19 +120,14 @@ def full_size_memory() -> None:
 @torch.inference_mode()
 def main() -> None:
     gpu = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser = benchmark_options(__doc__, half="bfloat16")
     parser.add_argument("--width", type=int, default=320 if gpu else 64)
     parser.add_argument("--frames", type=int, default=16 if gpu else 8)
     parser.add_argument("--size", type=int, default=32 if gpu else 16)
-    parser.add_argument("--device", default="cuda" if gpu else "cpu")
-    parser.add_argument("--dtype", default="bfloat16" if gpu else "float32")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--by-clock", action="store_true", help="not by processor time: for several threads of an "
                         "otherwise idle machine")  # fmt: skip
-    options, _ = parser.parse_known_args()  # all benchmarks are given the same options
-    torch.set_num_threads(options.threads)
+    options = read_options(parser)
     torch.manual_seed(0)
     full_size_memory()
     measure(options)

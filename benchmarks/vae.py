@@ -7,7 +7,6 @@ differ beyond the dtype's tolerance fail. Needs ComfyUI (COMFYUI_PATH, or the co
 Usage: `python3 dev.py bench --runs 5`; Stable Diffusion's width: `python benchmarks/vae.py --channels 128`.
 """
 
-import argparse
 import statistics
 import sys
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _measure import Ratio, in_turn, matrix_rate
+from _options import benchmark_options, read_options
 from _peers import MIB, above_weights, check_equal, difference, import_host, print_table, seeded_weights
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -145,17 +145,12 @@ def measure(case: Case, given: dict[str, Tensor], runs: int) -> None:
 @torch.inference_mode()
 def main() -> None:
     gpu = torch.cuda.is_available()
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser = benchmark_options(__doc__, half="bfloat16")
     parser.add_argument("--channels", type=int, default=128 if gpu else 32)
     parser.add_argument("--frames", type=int, default=16 if gpu else 4)
     parser.add_argument("--height", type=int, default=320 if gpu else 256)
     parser.add_argument("--width", type=int, default=512 if gpu else 256)
-    parser.add_argument("--device", default="cuda" if gpu else "cpu")
-    parser.add_argument("--dtype", default="bfloat16" if gpu else "float32")
-    options, _ = parser.parse_known_args()  # all benchmarks are given the same options
-    torch.set_num_threads(options.threads)
+    options = read_options(parser)
     sys.argv = sys.argv[:1]  # the host reads them when it is imported
     import_host()
     device, dtype = options.device, getattr(torch, options.dtype)

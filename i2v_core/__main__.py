@@ -37,7 +37,7 @@ def animate(arguments: argparse.Namespace) -> None:
     """Animate a picture and write a video."""
     from .video import clip_to_frames, write_video
 
-    checkpoint, denoiser = load_denoiser(arguments)
+    checkpoint, denoiser = load_denoiser(arguments, compiled=arguments.compile)
     clip = generate.animate(
         checkpoint, read_picture(arguments.image), arguments.prompt, negative_prompt=arguments.negative,
         config=generation(arguments), denoiser=denoiser,
@@ -54,7 +54,7 @@ def story(arguments: argparse.Namespace) -> None:
     from .video import clip_to_frames, write_video
 
     parts = read_story(arguments.story)
-    checkpoint, denoiser = load_denoiser(arguments)
+    checkpoint, denoiser = load_denoiser(arguments, compiled=arguments.compile)
     told = tell_story(
         checkpoint, read_picture(arguments.image), parts, config=generation(arguments), denoiser=denoiser,
         handover=arguments.handover, color_match=arguments.color_match,
@@ -153,12 +153,12 @@ def measure(arguments: argparse.Namespace) -> None:
     print(f"measured camera motion: {measure_camera_motion(clip).motion}; prompt: {arguments.prompt!r}")
 
 
-def load_denoiser(arguments: argparse.Namespace) -> tuple[Checkpoint, Denoiser]:
+def load_denoiser(arguments: argparse.Namespace, *, compiled: bool = False) -> tuple[Checkpoint, Denoiser]:
     """The checkpoint, and its network with the adapters."""
     checkpoint = load_checkpoint(arguments.checkpoint, device=arguments.device, **base_files(arguments))
     adapters = [load_adapter(path, device=arguments.device) for path in arguments.adapter]
     denoiser = Denoiser.adapted(checkpoint.unet, checkpoint.preset, adapters)
-    if getattr(arguments, "compile", False):
+    if compiled:
         from .compiled import compile_blocks
 
         compile_blocks(denoiser.network)

@@ -1,9 +1,11 @@
 """Fixtures around a real ComfyUI: its folder, and one server with this pack for the whole run."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +58,21 @@ def host(host_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     arguments = [*dev.isolated(base), "--cpu"]
     with ComfyServer(Path(sys.executable), host_folder, *arguments, log=base / "server.log") as server:
         yield server
+
+
+@pytest.fixture
+def compiling(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """What PyTorch counts while it compiles; nothing was compiled before, and its limits are as they were after."""
+    import torch._dynamo
+
+    monkeypatch.setattr(logging.getLogger("torch.__trace"), "propagate", False)  # thousands of records
+    limits = torch._dynamo.config
+    before = limits.cache_size_limit, limits.accumulated_cache_size_limit
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    yield torch._dynamo.utils.counters
+    torch._dynamo.reset()
+    limits.cache_size_limit, limits.accumulated_cache_size_limit = before
 
 
 @pytest.fixture(scope="session")

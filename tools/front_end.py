@@ -56,13 +56,16 @@ def answer(page: Any, script: str, argument: Any = None, seconds: float = 60) ->
     """
     from playwright.sync_api import TimeoutError as NoAnswer
 
-    try:
+    def ask() -> Any:
         return page.wait_for_function(script, arg=argument, timeout=seconds * 1000).json_value()
+
+    try:
+        return ask()
     except NoAnswer:
         print(f"The page did not answer within {seconds:.0f} s and is loaded anew.", file=sys.stderr, flush=True)
         page.reload(timeout=300_000)
         page.wait_for_function(READY, timeout=300_000)
-        return page.wait_for_function(script, arg=argument, timeout=seconds * 1000).json_value()
+        return ask()
 
 
 @contextmanager

@@ -4,7 +4,7 @@ DynamiCrafter (arXiv:2310.12190), section 3.1, equation 4: text and image tokens
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, cast
 
 import torch
@@ -135,7 +135,7 @@ class KeysValues:
         """Those of some frames of one clip, out of clips of so many frames."""
         clip = rows.start // frames
         part = rows if self.per_frame else slice(clip, clip + 1)
-        return KeysValues(self.keys[part], self.values[part], self.per_frame, self.weight)
+        return replace(self, keys=self.keys[part], values=self.values[part])
 
     def attend(self, q: Tensor, frames: int, heads: int, attention: AttentionFunction) -> Tensor:
         """Attend from queries `(b t) n d`."""

@@ -1,9 +1,7 @@
 """Compiled blocks: whole graphs for the whole family, equal to eager ones, and no step that waits for the device."""
 
-import logging
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -36,19 +34,6 @@ FAMILY = {
 }
 
 
-@pytest.fixture
-def compiler(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing compiled before, and the limits of PyTorch as they were after."""
-    monkeypatch.setattr(logging.getLogger("torch.__trace"), "propagate", False)  # thousands of records
-    limits = torch._dynamo.config
-    before = limits.cache_size_limit, limits.accumulated_cache_size_limit
-    torch._dynamo.reset()
-    torch._dynamo.utils.counters.clear()
-    yield
-    torch._dynamo.reset()
-    limits.cache_size_limit, limits.accumulated_cache_size_limit = before
-
-
 def inputs(config: VideoUNetConfig, device: str = "cpu", size: int = 16) -> dict[str, Any]:
     """Two clips of three frames."""
     made = {
@@ -68,21 +53,21 @@ def inputs(config: VideoUNetConfig, device: str = "cpu", size: int = 16) -> dict
 
 @pytest.mark.parametrize("name", FAMILY)
 @torch.inference_mode()
-def test_every_block_is_one_graph_and_answers_as_before(compiler: None, name: str) -> None:
+def test_every_block_is_one_graph_and_answers_as_before(compiling: Any, name: str) -> None:
     config = FAMILY[name]
     unet, given = seed(build_unet(config)), inputs(config)
     expected, names = unet(**given), list(unet.state_dict())
     compile_blocks(unet, backend="eager", fullgraph=True)
     assert largest_difference(unet(**given), expected) < 1e-5
     assert list(unet.state_dict()) == names
-    compiled = torch._dynamo.utils.counters["stats"]["unique_graphs"]
+    compiled = compiling["stats"]["unique_graphs"]
     assert compiled == len([*unet.input_blocks, *unet.output_blocks]) + 1 + config.init_attention
     unet(**given)
-    assert torch._dynamo.utils.counters["stats"]["unique_graphs"] == compiled, "the next step compiles nothing"
+    assert compiling["stats"]["unique_graphs"] == compiled, "the next step compiles nothing"
 
 
 @torch.inference_mode()
-def test_another_shape_and_an_adapter_s_image_streams_are_one_graph_too(compiler: None) -> None:
+def test_another_shape_and_an_adapter_s_image_streams_are_one_graph_too(compiling: Any) -> None:
     unet, given, larger = seed(build_unet(SMALL)), inputs(SMALL), inputs(SMALL, size=24)
     sites = {
         name.removesuffix(".to_q"): layer.out_features for name, layer in unet.named_modules() if "attn2.to_q" in name
@@ -100,7 +85,7 @@ def test_another_shape_and_an_adapter_s_image_streams_are_one_graph_too(compiler
 @pytest.mark.skipif(COMPILER is None, reason="compiling for a CPU needs a C++ compiler")
 @pytest.mark.filterwarnings("ignore")  # of the compiler's own modules
 @torch.inference_mode()
-def test_the_default_compiler_answers_as_eager_mode_does(compiler: None) -> None:
+def test_the_default_compiler_answers_as_eager_mode_does(compiling: Any) -> None:
     config = replace(SMALL, channel_mult=(1,), num_res_blocks=0, attention_levels=(), init_attention=False)
     unet, given = seed(build_unet(config)), inputs(config)
     expected = unet(**given)

@@ -76,7 +76,7 @@ def test_what_is_no_small_text_is_refused(content: bytes, sentence: str, file: C
         read_text(path)
     assert str(raised.value).startswith(f"'{path}'")
     if len(content) < 100:
-        with pytest.raises(TextFileError, match=sentence.split(" (")[0].split(r" \(")[0]):
+        with pytest.raises(TextFileError, match="text in|zero bytes"):
             list(read_csv(path))
 
 
@@ -145,11 +145,11 @@ def test_tables_tell_lines(file: Callable[[str | bytes], Path]) -> None:
         Row(5, problem="has 1 cells, the header 2"),
         Row(6, {"text": "b", "path": "c"}),
     ]
-    with pytest.raises(TextFileError, match="the row in line 3 of '.*' is no CSV"):
+    with pytest.raises(TextFileError, match=r"the row in line 3 of '.*' is no CSV"):
         list(read_csv(file('text,path\na,b\n"not closed,c\nd,e\n')))
     with pytest.raises(TextFileError, match=r"the row in line 2 .*131072"):
         list(read_csv(file("text\n" + "x" * 200_000)))
-    with pytest.raises(TextFileError, match="line 2 of '.*' has more than 1048576 characters"):
+    with pytest.raises(TextFileError, match=r"line 2 of '.*' has more than 1048576 characters"):
         list(read_csv(file("text\n" + "x" * (text_files.LINE + 1))))
     with pytest.raises(TextFileError, match="columns a, b; expected one of text, path"):
         list(read_csv(file("a,b\n"), ("text", "path")))

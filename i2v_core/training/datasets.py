@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ..companions.text import ClipTextEncoder
+from ..data.figures import Figures, FiguresConfig
 from ..model.autoencoder import Autoencoder
 from ..model.patch_autoencoder import PatchAutoencoder
 from ..model.text_encoder import TextEncoder
@@ -27,6 +28,7 @@ class DataKind:
 
 DATASETS: dict[str, DataKind] = {
     "moving_crops": DataKind(MovingCropsConfig, MovingCrops),
+    "figures": DataKind(FiguresConfig, Figures),
     "files": DataKind(DataConfig, open_files),
 }
 

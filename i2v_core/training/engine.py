@@ -25,6 +25,7 @@ from .log import Place, Progress, ProgressFile, State, append_row, forget_rows_a
 from .memory import LiveBytes
 from .plan import Plan, advice, estimate_memory
 from .preview import write_preview
+from .probe import Probe
 from .setup import learning_rates, make_accelerator, make_optimizer, set_rates, trained_parameters
 from .state import (
     Average,
@@ -132,6 +133,8 @@ class Engine:
         self.progress = Progress(task.name, "preparing", 0, config.train.max_train_steps)
         self.progress_file = ProgressFile(self.folder / "progress.json")
         self.stop = Stop(self.accelerator)
+        clips, batch = config.logging.probe_clips, config.train.train_batch_size
+        self.probe = Probe(task.objective.loss, task.data, task.autoencoder, clips, batch, task.timesteps)
 
     def prepare(self) -> None:
         """Make the run's folder, and say there what is going to happen."""
@@ -261,11 +264,20 @@ class Engine:
             f"rate_{name}": group["lr"] for name, group in zip(self.rates, self.optimizer.param_groups, strict=True)
         }
         row |= {} if memory is None else {"peak_memory_mib": memory / 2**20}
+        row |= self._probe()
         place.window = type(place.window)()
         self.accelerator.log({name: value for name, value in row.items() if name != "step"}, step=place.step)
         if self.accelerator.is_main_process:
             append_row(self.folder / "log.jsonl", row)
             logger.info("step %d: loss %.5f, %.0f s", place.step, row["loss"], place.seconds)
+
+    def _probe(self) -> dict[str, float]:
+        """What words and picture are worth to the averaged weights, at the steps that the configuration names."""
+        steps = self.config.logging.probe_steps
+        if not steps or self.place.step % steps:
+            return {}
+        with self._averaged():
+            return self.model(call=lambda: self.probe.row(self.accelerator.device))
 
     def _preview(self) -> None:
         """A preview of the averaged weights; of sharded ones every process has a part, else one process is enough."""

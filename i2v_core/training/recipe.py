@@ -16,11 +16,10 @@ from ..model.video_unet import VideoUNet, initialize_video_unet
 from ..presets import PRESETS, Preset
 from ..weights import Checkpoint
 from ..weights.files import write_tensors
-from .clips import ClipData
+from .clips import ClipData, MotionData
 from .config import TrainingConfig
-from .moving_crops import MovingCrops
 
-FIT_PICTURES = 3000
+FIT_PICTURES = 1000
 FIT_OFFSET = 10_000_000  # pictures for the fit, clips for training and clips for tests have different numbers
 
 
@@ -60,8 +59,8 @@ def fitted_autoencoder(config: TrainingConfig, data: ClipData, path: Path) -> Pa
     if path.exists():
         autoencoder.load_state_dict(load_file(path))
         return autoencoder
-    if isinstance(data, MovingCrops):  # the pictures alone, without the moves
-        data = MovingCrops(replace(data.config, frames=1))
+    if isinstance(data, MotionData):  # the pictures alone, without the moves
+        data = data.still()
     fit_patches(autoencoder, torch.stack([data.clip(FIT_OFFSET + i).image for i in range(FIT_PICTURES)]))
     write_tensors(path, autoencoder.state_dict(), {})
     return autoencoder

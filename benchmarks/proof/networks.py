@@ -12,6 +12,7 @@ from torch import nn
 from i2v_core.denoiser import Denoiser
 from i2v_core.presets import PRESETS, Preset
 from i2v_core.training.config import (
+    DiffusionConfig,
     EmaConfig,
     LoggingConfig,
     MethodConfig,
@@ -138,6 +139,7 @@ class Proof:
             ),
             model=model,
             data=schedule.data,
+            diffusion=DiffusionConfig(noisy_share=0.5),
             # One rate for all networks of all variants, so that no paper's own rate speaks in a comparison.
             optim=OptimConfig(
                 learning_rate=rate,

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..training.moving_crops import photograph_pyramid
 from .figure_words import choose, happens
+from .moving_crops import photograph_pyramid
 
 Background = Literal["gradient", "texture", "photograph"]
 

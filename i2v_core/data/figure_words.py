@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import torch
 
-from ..training.clips import LabeledCaption
+from .clips import LabeledCaption
 
 FIGURE_MOTIONS = ("left", "right", "up", "down", "grow", "shrink", "turn", "still")
 CAMERA_MOTIONS = ("pan_left", "pan_right", "pan_up", "pan_down", "zoom_in", "zoom_out")
@@ -18,7 +18,7 @@ MOVES: Mapping[str, tuple[str, ...]] = {
     "right": ("slides right", "slides to the right", "moves to the right", "goes right"),
     "up": ("rises", "moves up", "goes up", "floats up"),
     "down": ("sinks", "moves down", "goes down", "falls down"),
-    "grow": ("grows", "becomes larger", "comes closer", "gets bigger"),
+    "grow": ("grows", "becomes larger", "gets closer", "gets bigger"),
     "shrink": ("shrinks", "becomes smaller", "goes away", "gets smaller"),
     "turn": ("turns", "spins", "rotates clockwise", "turns clockwise"),
     "still": ("stays", "stays still", "does not move", "rests"),
@@ -26,7 +26,7 @@ MOVES: Mapping[str, tuple[str, ...]] = {
     "pan_right": ("while the camera pans right", "as the camera moves right", "pan right"),
     "pan_up": ("while the camera pans up", "as the camera moves up", "pan up"),
     "pan_down": ("while the camera pans down", "as the camera moves down", "pan down"),
-    "zoom_in": ("while the camera zooms in", "as the camera comes closer", "zoom in"),
+    "zoom_in": ("while the camera zooms in", "as the camera gets closer", "zoom in"),
     "zoom_out": ("while the camera zooms out", "as the camera moves away", "zoom out"),
 }
 # Of known words, in no training.
@@ -43,7 +43,7 @@ UNSEEN_MOVES: Mapping[str, tuple[str, ...]] = {
     "pan_right": ("while the camera moves right", "as the camera pans right"),
     "pan_up": ("while the camera moves up", "as the camera pans up"),
     "pan_down": ("while the camera moves down", "as the camera pans down"),
-    "zoom_in": ("while the camera comes closer",),
+    "zoom_in": ("while the camera gets closer",),
     "zoom_out": ("while the camera moves away",),
 }
 NAMELESS = ("it", "the figure", "something", "the thing")

@@ -22,10 +22,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..training.clips import LabeledCaption
-from ..training.moving_crops import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, CaptionedClip
+from .clips import LabeledCaption
 from .figure_backgrounds import COLORS, EXTENT, TEST_TEXTURES, TEXTURES, Background, draw_background
 from .figure_words import CAMERA_MOTIONS, FIGURE_MOTIONS, SPEEDS, choose, happens, say
+from .moving_crops import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, CaptionedClip
 
 MOTIONS = FIGURE_MOTIONS + CAMERA_MOTIONS
 SPRITE = 128  # side in pixels of the largest sprite that is kept

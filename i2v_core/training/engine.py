@@ -1,13 +1,11 @@
 """One training on Hugging Face `accelerate`: a process on the CPU or a GPU, many of them, or many machines alike."""
 
-import json
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +13,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ..data.clips import ClipBatch, ClipData, ClipEncoder, Items, collate, encode_clips
 from ..files import StrPath
 from ..model.video_unet import VideoEncoder
-from .clips import ClipBatch, ClipData, ClipEncoder, Items, collate, encode_clips
 from .config import TrainingConfig, ValidationConfig
-from .config_file import resolved, write_config
+from .config_file import write_config
 from .lesson import ClipLosses, Objective
 from .log import Place, Progress, ProgressFile, State, append_row, forget_rows_after, peak_memory, whole_memory
 from .memory import LiveBytes
+from .metadata import result_metadata
 from .plan import Plan, advice, estimate_memory
 from .preview import write_preview
 from .probe import Probe
@@ -335,22 +334,9 @@ class Engine:
             state |= {name: whole(tensor) for name, tensor in zip(self.trained, self.average.tensors, strict=True)}
         if self.accelerator.is_main_process:
             weights = {name.removeprefix("networks."): tensor for name, tensor in state.items()}
-            self.task.write(path, weights, {**self.task.metadata, **self._metadata(average)})
+            said = result_metadata(self.config, self.place, self.task.data, averaged=average)
+            self.task.write(path, weights, {**self.task.metadata, **said})
         self.accelerator.wait_for_everyone()
-
-    def _metadata(self, average: bool) -> dict[str, str]:
-        from .. import __version__
-
-        return {
-            "modelspec.date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "i2v.method": self.config.method.name,
-            "i2v.train_steps": str(self.place.step),
-            "i2v.train_seconds": str(round(self.place.seconds)),
-            "i2v.train_config": json.dumps(resolved(self.config)),
-            "i2v.dataset_fingerprint": self.task.data.fingerprint(),
-            "i2v.averaged": str(self.config.train.ema.decay if average else 0),
-            "i2v.code_version": __version__,
-        }
 
     def _tell(self, state: State, **news: Any) -> None:
         place = self.place

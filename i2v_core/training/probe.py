@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .clips import ClipBatch, ClipData, ClipEncoder, Items, MotionData, collate, encode_clips
+from ..data.clips import ClipBatch, ClipData, ClipEncoder, Items, MotionData, collate, encode_clips
 from .draws import Draws
 from .lesson import ClipLosses
 

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn import Linear
 from torch.nn import functional as F
 
+from ..data.clips import CaptionSource, LabeledCaption
 from ..model.text_encoder import TextEncoder
-from .clips import CaptionSource, LabeledCaption
 
 UNNAMED = -100  # cross entropy's own mark for what does not count
 

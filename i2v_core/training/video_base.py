@@ -10,6 +10,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..data.clips import ClipData, MotionData
+from ..data.datasets import keep_latents, open_data
+from ..data.moving_crops import MovingCrops, MovingCropsConfig
 from ..denoiser import Denoiser
 from ..files import StrPath
 from ..model.patch_autoencoder import PatchAutoencoder
@@ -18,13 +21,10 @@ from ..model.video_unet import VideoUNet
 from ..weights import Checkpoint, CheckpointContents, load_checkpoint, save_checkpoint
 from ..weights.contents import below
 from .adapter import with_drops
-from .clips import ClipData, MotionData
 from .config import EmaConfig, OptimConfig, TrainingConfig, ValidationConfig
 from .config_file import decode_options
-from .datasets import keep_latents, open_data
 from .engine import OnPlan, OnStep, Task, plan, train
 from .lesson import Lesson, Objective, denoise
-from .moving_crops import MovingCrops, MovingCropsConfig
 from .patch_autoencoder import RefineOptions, refine_task
 from .plan import Plan
 from .preview import make_preview

@@ -156,6 +156,16 @@ class Figures:
         others = [other for other in self.config.motions if other != motion]
         return self.draw(index, others[index % len(others)])[1].caption
 
+    def nearest_motion(self, index: int, clip: Tensor) -> str:
+        """The motion whose exact future of clip number `index` is closest to a clip `3 t h w` in [-1, 1].
+
+        The first frame does not count. A true clip gets its own motion, a frozen one "still".
+        """
+        scene, _, _ = self.draw(index)
+        shown = (clip[:, 1:].float().cpu() + 1) / 2
+        errors = [(self.render(scene, motion)[:, 1:] - shown).square().mean().item() for motion in self.config.motions]
+        return self.config.motions[min(range(len(errors)), key=errors.__getitem__)]
+
     def classes(self) -> Mapping[str, tuple[str, ...]]:
         """What captions name."""
         return {"motion": self.config.motions, "speed": tuple(SPEEDS), "name": self.names, "color": tuple(COLORS)}

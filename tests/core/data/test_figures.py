@@ -88,6 +88,15 @@ def test_another_motion_changes_the_caption_by_its_words_only(data: Figures) -> 
         assert contrast != caption and contrast.split()[0] == caption.split()[0]
 
 
+def test_true_clips_are_nearest_to_their_own_motion(data: Figures) -> None:
+    data = Figures(replace(data.config, backgrounds=("texture",)))
+    for index, motion in enumerate(MOTIONS):
+        clip = data.clip(index, motion).pixels
+        if motion != "turn":  # of a disk, on the spot
+            assert data.nearest_motion(index, clip) == motion
+        assert data.nearest_motion(index, clip[:, :1].expand_as(clip)) in ("still", "turn")
+
+
 def test_half_of_the_captions_name_the_figure(data: Figures) -> None:
     generator = torch.Generator().manual_seed(0)
     captions = [data.labeled_caption(generator) for _ in range(400)]

@@ -1,20 +1,26 @@
 """What a run tells: rows in log.jsonl and in TensorBoard, and progress.json for whoever watches."""
 
 import json
+import signal
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from ..files import StrPath, atomic_path
 from .lesson import ClipLosses
+from .lock import is_held
 
-State = Literal["preparing", "training", "canceled", "failed", "done"]
+State = Literal["preparing", "training", "canceled", "failed", "done", "interrupted"]
+RUNNING: tuple[State, ...] = ("preparing", "training")
+LARGEST = 2**16  # bytes of a progress.json that is read
+KILLED = (-9, 137)  # a shell's number for the same
+GO_ON = "start it again to go on from its last checkpoint"
 WRITE_AGAIN = 1.0  # seconds between two writings of progress.json in one state
 QUARTILES = 4
 
@@ -25,6 +31,7 @@ class Progress:
 
     Attributes:
         part: which training of a run, such as "autoencoder" before "video_base".
+        state: "interrupted" is never written: a run that was killed cannot say so, and its reader finds out.
         loss: of the last step.
         seconds: spent on steps, over all resumed parts.
         preview: newest preview video.
@@ -40,6 +47,15 @@ class Progress:
     preview: str | None = None
     result: str | None = None
     message: str | None = None
+
+
+_TYPES: Mapping[str, Any] = {
+    **dict.fromkeys(("part", "state"), str),
+    **dict.fromkeys(("step", "steps"), int),
+    "loss": float | int | None,
+    "seconds": float | int,
+    **dict.fromkeys(("preview", "result", "message"), str | None),
+}
 
 
 @dataclass
@@ -62,9 +78,42 @@ class ProgressFile:
 
 
 def read_progress(folder: StrPath) -> Progress | None:
-    """How far the run of a folder is, None if it has not begun."""
-    path = Path(folder) / "progress.json"
-    return Progress(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    """How far the run of a folder is, "interrupted" if it was killed; None before it begins, or for a broken file."""
+    told = _told(Path(folder) / "progress.json")
+    if told is None or told.state not in RUNNING or is_held(folder):
+        return told
+    where = f"at step {told.step} of {told.steps}" if told.step else "before its first step"
+    return replace(told, state="interrupted", message=f"the training was interrupted {where}: {GO_ON}")
+
+
+def words_of_end(status: int) -> str:
+    """Why a training's process ended that could not say so itself; `status` as `Popen.returncode` has it."""
+    if status in KILLED:
+        cause = "the system killed the training (SIGKILL), most often because the memory was full"
+    elif status < 0:
+        cause = f"the training was ended by {_signal(-status)}"
+    else:
+        cause = f"the training ended without a word (status {status})"
+    return f"{cause}; {GO_ON}"
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _told(path: Path) -> Progress | None:
+    try:
+        if not path.is_file() or path.stat().st_size > LARGEST:
+            return None
+        values = json.loads(path.read_text(encoding="utf-8"))
+        progress = Progress(**values)
+    except (OSError, ValueError, TypeError, RecursionError):  # replaced at this moment, or not by us
+        return None
+    typed = all(isinstance(getattr(progress, item.name), _TYPES[item.name]) for item in fields(Progress))
+    return progress if typed and progress.state in get_args(State) else None
 
 
 @dataclass

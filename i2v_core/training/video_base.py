@@ -24,6 +24,7 @@ from .config_file import decode_options
 from .datasets import keep_latents, open_data
 from .engine import OnPlan, OnStep, Task, plan, train
 from .lesson import Lesson, Objective, denoise
+from .lock import only_one
 from .patch_autoencoder import RefineOptions, refine_task
 from .plan import Plan
 from .preview import make_preview
@@ -117,7 +118,8 @@ def trained_autoencoder(
         optim=OptimConfig(learning_rate=refine.learning_rate, lr_warmup_steps=refine.lr_warmup_steps),
         validation=ValidationConfig(),
     )
-    result = train(refine_task(autoencoder, data, settings), settings, on_step)
+    with only_one(folder):
+        result = train(refine_task(autoencoder, data, settings), settings, on_step)
     autoencoder.refine.load_state_dict(below(load_file(result), "refine."))
     return autoencoder.requires_grad_(False)
 

@@ -1,6 +1,7 @@
 """What a run tells: rows in log.jsonl and in TensorBoard, and progress.json for whoever watches."""
 
 import json
+import math
 import signal
 import sys
 import time
@@ -21,6 +22,7 @@ RUNNING: tuple[State, ...] = ("preparing", "training")
 LARGEST = 2**16  # bytes of a progress.json that is read
 KILLED = (-9, 137)  # a shell's number for the same
 GO_ON = "start it again to go on from its last checkpoint"
+COUNT = 2**53  # beyond it not every reader of JSON has exact numbers
 WRITE_AGAIN = 1.0  # seconds between two writings of progress.json in one state
 QUARTILES = 4
 
@@ -160,11 +162,48 @@ class Place:
     seconds: float = 0.0
     window: Window = field(default_factory=Window)
 
-    def state_dict(self) -> dict[str, Any]:
-        return {**vars(self), "window": vars(self.window)}
+    def numbers(self) -> dict[str, Any]:
+        """As JSON can hold it."""
+        window = self.window
+        sums = {"sums": window.sums.tolist(), "quartiles": window.quartiles.tolist()}
+        return {**vars(self), "window": {**vars(window), **sums}}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        vars(self).update({**state, "window": Window(**state["window"])})
+    @classmethod
+    def of(cls, numbers: Any) -> "Place":
+        """What `numbers` gave; ValueError for anything else."""
+        window = numbers.get("window") if isinstance(numbers, dict) else None
+        if not isinstance(window, dict):
+            raise ValueError("the place of the training is missing")
+        gathered = Window(
+            count(window.get("clips"), "clips"),
+            _seconds(window.get("seconds")),
+            _sums(window.get("sums"), (5,)),
+            _sums(window.get("quartiles"), (2, QUARTILES)),
+        )
+        steps, items = count(numbers.get("step"), "step"), count(numbers.get("items"), "items")
+        return cls(steps, items, _seconds(numbers.get("seconds")), gathered)
+
+
+def count(value: Any, name: str) -> int:
+    """A number of things; ValueError if it cannot be one."""
+    if type(value) is not int or not 0 <= value <= COUNT:
+        raise ValueError(f"'{name}' has to be a whole number from 0 to 2^53")
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        raise ValueError("'seconds' has to be a number from 0")
+    return float(value)
+
+
+def _sums(values: Any, shape: tuple[int, ...]) -> Tensor:
+    """Nested lists of numbers as a tensor; a loss that is no number any more is one of them."""
+    rows = values if len(shape) == 2 else [values]
+    whole = isinstance(rows, list) and len(rows) == math.prod(shape[:-1])
+    if not whole or not all(isinstance(row, list) and [type(n) for n in row] == [float] * shape[-1] for row in rows):
+        raise ValueError("the losses since the last row of the log are not as expected")
+    return torch.tensor(values, dtype=torch.float64)
 
 
 def append_row(path: Path, row: dict[str, float]) -> None:

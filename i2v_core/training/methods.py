@@ -17,6 +17,7 @@ from ..weights.adapters import ADAPTERS, AdapterContents, write_adapter
 from ..weights.contents import Tensors, below
 from ..weights.files import weights_file
 from .adapter import Method, lesson
+from .checkpoint_files import lora_beside
 from .config import LoraConfig, ModelConfig, TrainingConfig, ValidationConfig
 from .config_file import decode_options
 from .datasets import keep_latents, open_data
@@ -29,7 +30,6 @@ from .look_back import LOOK_BACK
 from .lora import add_lora, merged_weights, save_lora
 from .plan import Plan
 from .preview import make_preview
-from .state import lora_beside
 from .temporal_noise_fusion import TEMPORAL_NOISE_FUSION
 from .video_base import plan_video_base, run_video_base
 

@@ -18,6 +18,7 @@ from ..model.video_unet import VideoUNet
 from ..weights import Checkpoint, CheckpointContents, load_checkpoint, save_checkpoint
 from ..weights.contents import below
 from .adapter import with_drops
+from .checkpoint_files import find_checkpoint
 from .clips import ClipData
 from .config import EmaConfig, OptimConfig, TrainingConfig, ValidationConfig
 from .config_file import decode_options
@@ -29,7 +30,6 @@ from .patch_autoencoder import RefineOptions, refine_task
 from .plan import Plan
 from .preview import make_preview
 from .recipe import begin_with, fitted_autoencoder, new_autoencoder, new_networks, new_preset
-from .state import find_checkpoint
 from .text_encoder import pretrain_text_encoder
 
 logger = logging.getLogger("i2v_core.training")

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from i2v_core.training.brief import NAMES, Brief
+from i2v_core.training.checkpoint_files import checkpoints
 from i2v_core.training.command import out_of_memory
 from i2v_core.training.config_file import write_config
 from i2v_core.training.lock import only_one
 from i2v_core.training.log import Progress, ProgressFile, read_progress, words_of_end
 from i2v_core.training.process import ROOT, train_apart
-from i2v_core.training.state import checkpoints
 from tests.core.training.tiny import tiny_config
 
 DEMO = ROOT / "demo/i2v_demo.safetensors"

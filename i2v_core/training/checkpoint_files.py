@@ -29,6 +29,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ..files import StrPath
+from ..text_files import TextFileError, read_json
 
 logger = logging.getLogger("i2v_core.training")
 
@@ -116,12 +117,10 @@ def read_numbers(folder: Path) -> Mapping[str, Any]:
     path = folder / STATE
     if not path.is_file():
         raise _refused(folder, f"there is no '{STATE}' in it; those of earlier versions cannot be read")
-    if path.stat().st_size > LARGEST_STATE:
-        raise _refused(folder, f"its '{STATE}' is too large")
     try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise _refused(folder, f"its '{STATE}' is no JSON") from error
+        state = read_json(path, limit=LARGEST_STATE)
+    except (TextFileError, OSError) as error:
+        raise _refused(folder, str(error)) from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise _refused(folder, f"its '{STATE}' is not of this pack")
     if state.get("version") != VERSION:
@@ -174,7 +173,7 @@ def write_contents(contents: Contents, folder: Path) -> None:
         save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, folder / f"{name}.safetensors")
     sizes = {name: (folder / f"{name}.safetensors").stat().st_size for name in contents.tensors}
     state = {"format": FORMAT, "version": VERSION, "bytes": sizes, "numbers": contents.numbers}
-    (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
+    (folder / STATE).write_text(json.dumps(state, allow_nan=False), encoding="utf-8")
     _sync(folder)
 
 

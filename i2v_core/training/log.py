@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from ..files import StrPath, atomic_path
+from ..text_files import TextFileError, read_json
 from .lesson import ClipLosses
 from .lock import is_held
 
@@ -75,7 +76,8 @@ class ProgressFile:
         if same and now - self._written < WRITE_AGAIN:
             return
         with atomic_path(self.path) as temporary:
-            temporary.write_text(json.dumps(asdict(progress)), encoding="utf-8")
+            loss = progress.loss if progress.loss is not None and math.isfinite(progress.loss) else None
+            temporary.write_text(json.dumps(asdict(replace(progress, loss=loss))), encoding="utf-8")
         self._last, self._written = progress, now
 
 
@@ -108,11 +110,8 @@ def _signal(number: int) -> str:
 
 def _told(path: Path) -> Progress | None:
     try:
-        if not path.is_file() or path.stat().st_size > LARGEST:
-            return None
-        values = json.loads(path.read_text(encoding="utf-8"))
-        progress = Progress(**values)
-    except (OSError, ValueError, TypeError, RecursionError):  # replaced at this moment, or not by us
+        progress = Progress(**read_json(path, limit=LARGEST))
+    except (OSError, TextFileError, TypeError):  # not there, replaced at this moment, or not ours
         return None
     typed = all(isinstance(getattr(progress, item.name), _TYPES[item.name]) for item in fields(Progress))
     return progress if typed and progress.state in get_args(State) else None
@@ -163,9 +162,9 @@ class Place:
     window: Window = field(default_factory=Window)
 
     def numbers(self) -> dict[str, Any]:
-        """As JSON can hold it."""
+        """As JSON can hold it, which knows no NaN."""
         window = self.window
-        sums = {"sums": window.sums.tolist(), "quartiles": window.quartiles.tolist()}
+        sums = {"sums": _numbers(window.sums), "quartiles": [_numbers(row) for row in window.quartiles]}
         return {**vars(self), "window": {**vars(window), **sums}}
 
     @classmethod
@@ -197,13 +196,20 @@ def _seconds(value: Any) -> float:
     return float(value)
 
 
+def _numbers(sums: Tensor) -> list[float | None]:
+    return [number if math.isfinite(number) else None for number in sums.tolist()]
+
+
 def _sums(values: Any, shape: tuple[int, ...]) -> Tensor:
-    """Nested lists of numbers as a tensor; a loss that is no number any more is one of them."""
+    """Nested lists of numbers as a tensor, with NaN for None."""
     rows = values if len(shape) == 2 else [values]
-    whole = isinstance(rows, list) and len(rows) == math.prod(shape[:-1])
-    if not whole or not all(isinstance(row, list) and [type(n) for n in row] == [float] * shape[-1] for row in rows):
-        raise ValueError("the losses since the last row of the log are not as expected")
-    return torch.tensor(values, dtype=torch.float64)
+    complete = isinstance(rows, list) and len(rows) == math.prod(shape[:-1])
+    if not complete or not all(isinstance(row, list) and len(row) == shape[-1] for row in rows):
+        raise ValueError("the losses since the last row of the log are incomplete")
+    numbers = [math.nan if number is None else number for row in rows for number in row]
+    if not all(type(number) is float for number in numbers):
+        raise ValueError("the losses since the last row of the log are no numbers")
+    return torch.tensor(numbers, dtype=torch.float64).reshape(shape)
 
 
 def append_row(path: Path, row: dict[str, float]) -> None:

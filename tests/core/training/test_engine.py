@@ -259,8 +259,8 @@ def test_a_checkpoint_may_be_named(whole_run: tuple[TrainingConfig, Path], tmp_p
     folder = whole_run[1].parent / f"checkpoint-{STEPS - 4:06d}"
     config = elsewhere(whole_run[0], tmp_path / "run", resume_from_checkpoint=str(folder))
     assert same(run(config), whole_run[1])
-    with pytest.raises(FileNotFoundError, match="is no checkpoint folder"):
-        run(elsewhere(config, tmp_path / "other", resume_from_checkpoint=str(tmp_path)))
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        run(elsewhere(config, tmp_path / "other", resume_from_checkpoint=str(tmp_path / "nowhere")))
 
 
 @pytest.mark.parametrize("scheduler", ["constant", "linear", "cosine"])

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..decoding import decode
 from ..files import StrPath
 from ..generate import lacking_parts
 from ..weights import Checkpoint, load_checkpoint
@@ -18,7 +19,6 @@ from ..weights.contents import Tensors, below
 from ..weights.files import weights_file
 from .adapter import Method, lesson
 from .config import LoraConfig, ModelConfig, TrainingConfig, ValidationConfig
-from .config_file import decode_options
 from .datasets import keep_latents, open_data
 from .dynamicrafter import DYNAMICRAFTER
 from .engine import OnPlan, OnStep, Task, plan, train
@@ -68,8 +68,8 @@ def adapter_task(config: TrainingConfig, checkpoint: Checkpoint | None = None, m
     Raises ValueError for an unknown method, wrong options, a base that lacks a network, and a LoRA of nothing.
     """
     method = method or find_method(config.method.name)
-    options = decode_options(method.options, config.method.options, "method.options")
-    adapter_config = decode_options(ADAPTERS[method.kind].configs[0], config.method.adapter, "method.adapter")
+    options = decode(method.options, config.method.options, "method.options")
+    adapter_config = decode(ADAPTERS[method.kind].configs[0], config.method.adapter, "method.adapter")
     path = config.model.pretrained_model_name_or_path
     if path is None:
         raise ValueError(

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..decoding import decode
 from ..denoiser import Denoiser
 from ..files import StrPath
 from ..model.patch_autoencoder import PatchAutoencoder
@@ -20,7 +21,6 @@ from ..weights.contents import below
 from .adapter import with_drops
 from .clips import ClipData
 from .config import EmaConfig, OptimConfig, TrainingConfig, ValidationConfig
-from .config_file import decode_options
 from .datasets import keep_latents, open_data
 from .engine import OnPlan, OnStep, Task, plan, train
 from .lesson import Lesson, Objective, denoise
@@ -46,7 +46,7 @@ class VideoBaseOptions:
 def run_video_base(config: TrainingConfig, on_step: OnStep | None = None, on_plan: OnPlan | None = None) -> Path:
     """Train all parts of a model, going on where an earlier run was interrupted; return the checkpoint."""
     data, base = open_data(config.data), _base(config)
-    options = decode_options(VideoBaseOptions, config.method.options, "method.options")
+    options = decode(VideoBaseOptions, config.method.options, "method.options")
     autoencoder = trained_autoencoder(config, options, data, on_step) if base is None else _frozen_autoencoder(base)
     data = keep_latents(data, autoencoder, config.train.device)
     text_encoder, unet = new_networks(config)
@@ -62,7 +62,7 @@ def run_video_base(config: TrainingConfig, on_step: OnStep | None = None, on_pla
 def plan_video_base(config: TrainingConfig) -> Plan:
     """What `run_video_base` would do in its main part, with an autoencoder that is not fitted yet."""
     base, data = _base(config), open_data(config.data)
-    decode_options(VideoBaseOptions, config.method.options, "method.options")
+    decode(VideoBaseOptions, config.method.options, "method.options")
     autoencoder = new_autoencoder(config) if base is None else _frozen_autoencoder(base)
     return plan(video_task(config, data, autoencoder, *new_networks(config)), config)
 

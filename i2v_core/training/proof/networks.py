@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from ...decoding import decode
 from ...denoiser import Denoiser
 from ...presets import PRESETS, Preset
 from ...weights import Checkpoint, load_checkpoint
@@ -24,7 +25,6 @@ from ..config import (
     TrainConfig,
     TrainingConfig,
 )
-from ..config_file import decode_options
 from ..engine import OnStep, train
 from ..methods import adapter_task, run
 from .schedules import Schedule
@@ -100,7 +100,7 @@ class Proof:
         """The adapter's network as its training begins."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            config = decode_options(ADAPTERS[variant.method.kind].configs[0], variant.adapter, "adapter")
+            config = decode(ADAPTERS[variant.method.kind].configs[0], variant.adapter, "adapter")
             return variant.method.build(checkpoint.unet, config)
 
     def _variant_config(self, name: str, variant: Variant, seed: int) -> TrainingConfig:

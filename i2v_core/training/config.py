@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..data.moving_crops import MovingCropsConfig
 from ..decoding import RATES, SEEDS, check_ranges
 from ..diffusion.prediction import Prediction
 from ..model.patch_autoencoder import PatchAutoencoderConfig
 from ..model.text_encoder import TextEncoderConfig
 from ..model.video_unet import VideoUNetConfig
 from ..presets import Preset
-from .moving_crops import MovingCropsConfig
 
 
 @dataclass(frozen=True)
@@ -216,11 +216,15 @@ class LoggingConfig:
     Attributes:
         report_to: "tensorboard" writes its events to `output_dir/tensorboard`.
         logging_steps: between two rows of `log.jsonl`.
+        probe_steps: between two probes of what words and picture are worth (`probe.py`), in the log's rows; 0 for none.
+        probe_clips: answered by each of them, twelve times.
         plan_steps: measured before the first step to tell how long it will take, without changing anything; 0 for none.
     """
 
     report_to: Literal["tensorboard", "none"] = "tensorboard"
     logging_steps: int = 20
+    probe_steps: int = 500
+    probe_clips: int = 8
     plan_steps: int = 2
 
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ..data.datasets import DATASETS, kind_of
 from ..decoding import decode, shown
 from ..files import StrPath, atomic_path
 from ..text_files import parse_toml, read_toml
 from .config import TrainingConfig
-from .datasets import DATASETS, kind_of
 
 LINE = 100  # characters of a list before it takes a line for each item
 

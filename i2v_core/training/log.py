@@ -5,16 +5,16 @@ import math
 import signal
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from ..decoding import DecodingError, decode
 from ..files import StrPath, atomic_path
-from ..text_files import TextFileError, read_json
+from ..text_files import TextFileError, parse_json, read_json, read_lines
 from .lesson import ClipLosses
 from .lock import is_held
 
@@ -50,15 +50,6 @@ class Progress:
     preview: str | None = None
     result: str | None = None
     message: str | None = None
-
-
-_TYPES: Mapping[str, Any] = {
-    **dict.fromkeys(("part", "state"), str),
-    **dict.fromkeys(("step", "steps"), int),
-    "loss": float | int | None,
-    "seconds": float | int,
-    **dict.fromkeys(("preview", "result", "message"), str | None),
-}
 
 
 @dataclass
@@ -110,11 +101,9 @@ def _signal(number: int) -> str:
 
 def _told(path: Path) -> Progress | None:
     try:
-        progress = Progress(**read_json(path, limit=LARGEST))
-    except (OSError, TextFileError, TypeError):  # not there, replaced at this moment, or not ours
+        return decode(Progress, read_json(path, limit=LARGEST))
+    except (OSError, TextFileError, DecodingError):  # not there, replaced at this moment, or not ours
         return None
-    typed = all(isinstance(getattr(progress, item.name), _TYPES[item.name]) for item in fields(Progress))
-    return progress if typed and progress.state in get_args(State) else None
 
 
 @dataclass
@@ -222,15 +211,15 @@ def forget_rows_after(path: Path, step: int) -> None:
     """Drop the rows of steps that a resumed run will do again."""
     if not path.exists():
         return
-    rows = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
+    rows = [line for line in read_lines(path) if _step(line) <= step]
     with atomic_path(path) as temporary:
         temporary.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
 
 
 def read_log(folder: StrPath) -> list[dict[str, float]]:
     """The rows of a run's log.jsonl."""
-    text = (Path(folder) / "log.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    path = Path(folder) / "log.jsonl"
+    return [parse_json(line, f"a row of '{path}'", finite=False) for line in read_lines(path)]
 
 
 def peak_memory(device: torch.device) -> int | None:
@@ -251,8 +240,8 @@ def whole_memory(device: torch.device) -> int | None:
 
 def _step(line: str) -> float:
     try:
-        return float(json.loads(line)["step"])
-    except (json.JSONDecodeError, KeyError):  # half a line, of a run that was killed
+        return float(parse_json(line, finite=False)["step"])
+    except (TextFileError, KeyError, TypeError):  # half a line, of a run that was killed
         return float("inf")
 
 

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from ..files import StrPath, atomic_path
+from ..text_files import TextFileError, parse_json, read_json, read_lines
 from .lesson import ClipLosses
 
 State = Literal["preparing", "training", "canceled", "failed", "done"]
@@ -64,7 +65,7 @@ class ProgressFile:
 def read_progress(folder: StrPath) -> Progress | None:
     """How far the run of a folder is, None if it has not begun."""
     path = Path(folder) / "progress.json"
-    return Progress(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
+    return Progress(**read_json(path)) if path.exists() else None
 
 
 @dataclass
@@ -128,15 +129,15 @@ def forget_rows_after(path: Path, step: int) -> None:
     """Drop the rows of steps that a resumed run will do again."""
     if not path.exists():
         return
-    rows = [line for line in path.read_text(encoding="utf-8").splitlines() if _step(line) <= step]
+    rows = [line for line in read_lines(path) if _step(line) <= step]
     with atomic_path(path) as temporary:
         temporary.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
 
 
 def read_log(folder: StrPath) -> list[dict[str, float]]:
     """The rows of a run's log.jsonl."""
-    text = (Path(folder) / "log.jsonl").read_text(encoding="utf-8")
-    return [json.loads(line) for line in text.splitlines()]
+    path = Path(folder) / "log.jsonl"
+    return [parse_json(line, f"a row of '{path}'", finite=False) for line in read_lines(path)]
 
 
 def peak_memory(device: torch.device) -> int | None:
@@ -157,8 +158,8 @@ def whole_memory(device: torch.device) -> int | None:
 
 def _step(line: str) -> float:
     try:
-        return float(json.loads(line)["step"])
-    except (json.JSONDecodeError, KeyError):  # half a line, of a run that was killed
+        return float(parse_json(line, finite=False)["step"])
+    except (TextFileError, KeyError, TypeError):  # half a line, of a run that was killed
         return float("inf")
 
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.datasets import keep_latents, open_data
+from ..decoding import decode
 from ..files import StrPath
 from ..weights import Checkpoint, load_checkpoint
 from ..weights.adapters import ADAPTERS, AdapterContents, write_adapter
@@ -19,7 +20,6 @@ from ..weights.contents import Tensors, below
 from ..weights.files import weights_file
 from .adapter import Method, lesson
 from .config import LoraConfig, ModelConfig, TrainingConfig, ValidationConfig
-from .config_file import decode_options
 from .dynamicrafter import DYNAMICRAFTER
 from .engine import OnPlan, OnStep, Task, plan, train
 from .image_retention import IMAGE_RETENTION
@@ -68,8 +68,8 @@ def adapter_task(config: TrainingConfig, checkpoint: Checkpoint | None = None, m
     Raises ValueError for an unknown method, wrong options, a base that lacks a network, and a LoRA of nothing.
     """
     method = method or find_method(config.method.name)
-    options = decode_options(method.options, config.method.options, "method.options")
-    adapter_config = decode_options(ADAPTERS[method.kind].configs[0], config.method.adapter, "method.adapter")
+    options = decode(method.options, config.method.options, "method.options")
+    adapter_config = decode(ADAPTERS[method.kind].configs[0], config.method.adapter, "method.adapter")
     path = config.model.pretrained_model_name_or_path
     if path is None:
         raise ValueError(

@@ -83,7 +83,7 @@ def find_sites(
 
     `layer`: after each of them, "after each layer of diffusion U-Net" (section 2.2): 25 in SD 1.5, with the first
     convolution and the downsamplers. `block`: after every block with a residual block, 21 in SD 1.5. `stage`: after the
-    last one of each level that still has the level's size, and the middle, nine in SD 1.5; before the blocks that change
+    last one of each level that still has its size, and the middle, nine in SD 1.5; before the blocks that change
     size, where it costs least.
     """
     levels = range(len(channel_mult))

@@ -107,7 +107,7 @@ def evaluate_motion(
 
 
 def measured_motion(data: MovingCrops | Figures, index: int, clip: Tensor) -> str:
-    """The motion that a clip `3 t h w`, made for clip number `index`, shows: by exact futures or, of a camera, by warps."""
+    """The motion that a clip `3 t h w`, made for clip number `index`, shows: by futures or, of a camera, by warps."""
     return data.nearest_motion(index, clip) if isinstance(data, Figures) else measure_camera_motion(clip).motion
 
 

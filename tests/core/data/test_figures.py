@@ -114,6 +114,20 @@ def test_the_fingerprint_is_of_the_figures_and_not_of_their_place(data: Figures,
     assert Figures(config).fingerprint() != data.fingerprint()
 
 
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"motions": ("jump",)}, "there is no motion 'jump'"),
+        ({"motions": ()}, "at least one"),
+        ({"sides": (0.6, 0.4)}, "the smaller one first"),
+        ({"named": 1.5}, "named must be from 0 to 1"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        FiguresConfig(**settings)  # type: ignore[arg-type]
+
+
 def test_a_missing_folder_says_where_figures_come_from(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="npm pack @lobehub/fluent-emoji-3d"):
         Figures(FiguresConfig(folder=str(tmp_path)))

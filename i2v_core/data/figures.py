@@ -75,7 +75,7 @@ class FiguresConfig:
     def __post_init__(self) -> None:
         check_ranges(self, seed=SEEDS, frames=(1, 4096), size=(1, 16384), figures=(1, 2**20), off_center=(0, 1))
         check_ranges(self, named=(0, 1))
-        if not 0 < self.sides[0] <= self.sides[1] <= 4:
+        if len(self.sides) != 2 or not 0 < self.sides[0] <= self.sides[1] <= 4:
             raise ValueError(f"sides must be two sizes from 0 to 4, the smaller one first, got {self.sides}")
         if unknown := [motion for motion in self.motions if motion not in MOTIONS]:
             raise ValueError(f"there is no motion '{unknown[0]}'; choose of {', '.join(MOTIONS)}")

@@ -1,22 +1,74 @@
 """First-frame initialization of look-back: "Implicit Semi-auto-regressive Image-to-Video Diffusion", 2.3 and 3.4.
 
-A clip begins with the given image. What the network sees of frame 0 while the others are noised is one of:
-
-- `hybrid`: the clean latent at every step; the paper's choice (Algorithms 2 and 3).
-- `add_noise`: the given latent noised to the level of the step, always by the same noise.
-- `inversion`: the noise that DDIM inversion finds for the given latent, then denoised with the others.
-
-Latents are `b c t h w`, the given one `b c 1 h w`. The result begins with the given latent exactly in all three.
+Latents are `b c t h w`, the given image's `b c 1 h w`.
 """
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from .samplers import Denoise, sample_euler
 
-Initialization = Literal["hybrid", "add_noise", "inversion"]
+InitializationName = Literal["hybrid", "add_noise", "inversion"]
+
+
+@dataclass(frozen=True)
+class Initialization:
+    """How a clip begins with the given image; in all three ways frame 0 of the result is the given latent exactly.
+
+    Attributes:
+        name: `hybrid`: the network sees the clean latent at every step; the paper's choice (Algorithms 2 and 3).
+            `add_noise`: the given latent at the noise level of the step, always with the same noise.
+            `inversion`: the noise that DDIM inversion finds for the given latent, denoised with the other frames.
+
+    Raises ValueError for another name.
+    """
+
+    name: InitializationName = "hybrid"
+
+    def __post_init__(self) -> None:
+        if self.name not in get_args(InitializationName):
+            raise ValueError(f"initialization must be one of {get_args(InitializationName)}, got {self.name!r}")
+
+    @property
+    def inverts(self) -> bool:
+        """Frame 0 is denoised like the others, from inverted noise, and look-back leaves it unchanged."""
+        return self.name == "inversion"
+
+    @property
+    def clean_input(self) -> bool:
+        """The network sees frame 0 without noise (equation 2)."""
+        return self.name == "hybrid"
+
+    def input(self, z: Tensor, clean: Tensor) -> Tensor:
+        """Return the network's input, with the clean frame 0 under `hybrid`."""
+        return pin_first(z, clean) if self.clean_input else z
+
+    def estimate(self, denoised: Tensor, given: Tensor) -> Tensor:
+        """Return the clean estimate, whose frame 0 `hybrid` and `add_noise` know.
+
+        A sampler then moves frame 0 of its state as `add_noise` wants it: `given + sigma n` with the noise it began
+        with.
+        """
+        return denoised if self.inverts else pin_first(denoised, given)
+
+    def start(self, y: Tensor, given: Tensor, sigmas: Tensor, denoise_first: Denoise) -> Tensor:
+        """Return the state `y = x0 + sigma n` at which sampling starts.
+
+        Args:
+            y: noise at the first sigma, in every frame.
+            sigmas: of the sampler, descending to 0.
+            denoise_first: clean estimate of frame 0 alone; called for `inversion` only.
+        """
+        if self.inverts:
+            return pin_first(y, invert(denoise_first, given, sigmas))
+        return pin_first(y, y[:, :, :1] + given.to(y))
+
+    def in_loss(self, clip: Tensor) -> Tensor:
+        """Return the frames that count in the loss: all but the first for `hybrid` (equation 2), otherwise all."""
+        return clip[:, :, 1:] if self.clean_input else clip
 
 
 def pin_first(clip: Tensor, first: Tensor) -> Tensor:
@@ -32,42 +84,9 @@ def pin_first(clip: Tensor, first: Tensor) -> Tensor:
     return torch.cat([first.to(clip), clip[:, :, 1:]], dim=2)
 
 
-def first_input(initialization: Initialization, z: Tensor, clean: Tensor) -> Tensor:
-    """Return the network's input, in which `hybrid` puts the clean frame 0 (equation 2)."""
-    return pin_first(z, clean) if initialization == "hybrid" else z
-
-
-def first_estimate(initialization: Initialization, denoised: Tensor, given: Tensor) -> Tensor:
-    """Return the clean estimate, of which `hybrid` and `add_noise` know frame 0.
-
-    A sampler then moves frame 0 of its state as `add_noise` wants it: `given + sigma n` with the noise it began with.
-    """
-    return denoised if initialization == "inversion" else pin_first(denoised, given)
-
-
-def first_state(
-    initialization: Initialization, y: Tensor, given: Tensor, sigmas: Tensor, denoise_first: Denoise
-) -> Tensor:
-    """Return where a sampler begins, at `y = x0 + sigma n`.
-
-    Args:
-        y: noise at the first sigma, in every frame.
-        sigmas: of the sampler, descending to 0.
-        denoise_first: clean estimate of frame 0 alone; called for `inversion` only.
-    """
-    if initialization == "inversion":
-        return pin_first(y, invert(denoise_first, given, sigmas))
-    return pin_first(y, y[:, :, :1] + given.to(y))
-
-
 def invert(denoise: Denoise, given: Tensor, sigmas: Tensor) -> Tensor:
     """DDIM inversion, arXiv:2010.02502 section 4.3: the state at the first sigma that sampling leads to `given`.
 
     As usual the given latent stands for the state at the smallest sigma.
     """
     return sample_euler(denoise, given, sigmas[:-1].flip(0))
-
-
-def frames_in_loss(initialization: Initialization, clip: Tensor) -> Tensor:
-    """Return the frames that the loss sees: all but the first for `hybrid` (equation 2), otherwise all of them."""
-    return clip[:, :, 1:] if initialization == "hybrid" else clip

@@ -13,7 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .video_unet import AfterBlock, BlockAddress
+from .seams import AfterBlock, BlockAddress
 
 Placement = Literal["block", "stage"]
 

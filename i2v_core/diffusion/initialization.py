@@ -22,15 +22,21 @@ class Initialization:
         name: `hybrid`: the network sees the clean latent at every step; the paper's choice (Algorithms 2 and 3).
             `add_noise`: the given latent at the noise level of the step, always with the same noise.
             `inversion`: the noise that DDIM inversion finds for the given latent, denoised with the other frames.
+            `free` is none of them: no frame is given.
 
     Raises ValueError for another name.
     """
 
-    name: InitializationName = "hybrid"
+    name: InitializationName | Literal["free"] = "hybrid"
 
     def __post_init__(self) -> None:
-        if self.name not in get_args(InitializationName):
+        if self.name not in (*get_args(InitializationName), "free"):
             raise ValueError(f"initialization must be one of {get_args(InitializationName)}, got {self.name!r}")
+
+    @property
+    def begins_with_image(self) -> bool:
+        """Frame 0 of the clip is the given image."""
+        return self.name != "free"
 
     @property
     def inverts(self) -> bool:
@@ -42,19 +48,24 @@ class Initialization:
         """The network sees frame 0 without noise (equation 2)."""
         return self.name == "hybrid"
 
-    def input(self, z: Tensor, clean: Tensor) -> Tensor:
-        """Return the network's input, with the clean frame 0 under `hybrid`."""
-        return pin_first(z, clean) if self.clean_input else z
+    @property
+    def knows_first(self) -> bool:
+        """Frame 0 of every clean estimate is the given latent."""
+        return self.begins_with_image and not self.inverts
 
-    def estimate(self, denoised: Tensor, given: Tensor) -> Tensor:
+    def input(self, z: Tensor, given: Tensor | None, origin: Tensor | float = 0.0) -> Tensor:
+        """Return the network's input, with the clean frame 0 under `hybrid`, relative to the reference latent."""
+        return pin_first(z, given, origin) if self.clean_input else z
+
+    def estimate(self, denoised: Tensor, given: Tensor | None) -> Tensor:
         """Return the clean estimate, whose frame 0 `hybrid` and `add_noise` know.
 
         A sampler then moves frame 0 of its state as `add_noise` wants it: `given + sigma n` with the noise it began
         with.
         """
-        return denoised if self.inverts else pin_first(denoised, given)
+        return pin_first(denoised, given) if self.knows_first else denoised
 
-    def start(self, y: Tensor, given: Tensor, sigmas: Tensor, denoise_first: Denoise) -> Tensor:
+    def start(self, y: Tensor, given: Tensor | None, sigmas: Tensor, denoise_first: Denoise) -> Tensor:
         """Return the state `y = x0 + sigma n` at which sampling starts.
 
         Args:
@@ -62,26 +73,35 @@ class Initialization:
             sigmas: of the sampler, descending to 0.
             denoise_first: clean estimate of frame 0 alone; called for `inversion` only.
         """
-        if self.inverts:
-            return pin_first(y, invert(denoise_first, given, sigmas))
-        return pin_first(y, y[:, :, :1] + given.to(y))
+        if not self.begins_with_image:
+            return y
+        given = _needed(given)
+        return pin_first(y, invert(denoise_first, given, sigmas) if self.inverts else y[:, :, :1] + given.to(y))
+
+    def result(self, latents: Tensor, given: Tensor | None) -> Tensor:
+        """Return sampled latents that begin with the given one exactly."""
+        return pin_first(latents, given) if self.begins_with_image else latents
 
     def in_loss(self, clip: Tensor) -> Tensor:
         """Return the frames that count in the loss: all but the first for `hybrid` (equation 2), otherwise all."""
         return clip[:, :, 1:] if self.clean_input else clip
 
 
-def pin_first(clip: Tensor, first: Tensor) -> Tensor:
-    """Return the clip with another frame 0.
+FREE = Initialization("free")
 
-    Raises ValueError if that frame has not the shape of one of the clip's.
+
+def pin_first(clip: Tensor, first: Tensor | None, origin: Tensor | float = 0.0) -> Tensor:
+    """Return the clip with another frame 0, both relative to an origin.
+
+    Raises ValueError if there is none, or if it has not the shape of one of the clip's.
     """
+    first = _needed(first)
     if first.shape != clip[:, :, :1].shape:
         raise ValueError(
             f"the given image's latent must be one frame of the clip's shape {tuple(clip[:, :, :1].shape)}, got "
             f"{tuple(first.shape)}: encode the image at the size of the clip"
         )
-    return torch.cat([first.to(clip), clip[:, :, 1:]], dim=2)
+    return torch.cat([(first - origin).to(clip), clip[:, :, 1:]], dim=2)
 
 
 def invert(denoise: Denoise, given: Tensor, sigmas: Tensor) -> Tensor:
@@ -90,3 +110,9 @@ def invert(denoise: Denoise, given: Tensor, sigmas: Tensor) -> Tensor:
     As usual the given latent stands for the state at the smallest sigma.
     """
     return sample_euler(denoise, given, sigmas[:-1].flip(0))
+
+
+def _needed(given: Tensor | None) -> Tensor:
+    if given is None:
+        raise ValueError("look-back begins with a given image: conditions.image_latent is needed, got None")
+    return given

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from .attention import Attention, AttentionFunction, scaled_dot_product_attention
 from .embeddings import embedding_mlp, sinusoidal_embedding
+from .visual_detail import added_image_channels
 
 Fusion = Literal["learned", "linear", "none"]
 Position = Literal["begin", "end", "channel"]
@@ -108,9 +109,7 @@ class TemporalNoiseFusion(nn.Module):
         super().__init__()
         self.config = config
         if config.image_features is not None:
-            self.image_in = operations.Conv2d(
-                config.channels, config.image_features, 3, padding=1, bias=False, **factory
-            )
+            self.image_in = added_image_channels(config.channels, config.image_features, operations, **factory)
         if config.fusion != "learned":
             return
         features, values = config.features, config.channels * config.patch**2
@@ -125,9 +124,7 @@ class TemporalNoiseFusion(nn.Module):
         self.proj_out = operations.Linear(features, values, **factory)
 
     def image_hint(self, image: Tensor) -> Tensor | None:
-        """What an image on further channels adds to the output of the base's first convolution (TRIP_C of Table 5).
-
-        A convolution over more channels is the sum of one over the clip's and one over the image's: this is the latter.
+        """What an image on concatenated channels adds to the base's first convolution (TRIP_C of Table 5).
 
         Args:
             image: the given image's latent, `b c 1 h w`.

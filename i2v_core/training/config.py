@@ -192,11 +192,15 @@ class LoggingConfig:
     Attributes:
         report_to: "tensorboard" writes its events to `output_dir/tensorboard`.
         logging_steps: between two rows of `log.jsonl`.
+        probe_steps: between two probes of what words and picture are worth (`probe.py`), in the log's rows; 0 for none.
+        probe_clips: answered by each of them, twelve times.
         plan_steps: measured before the first step to tell how long it will take, without changing anything; 0 for none.
     """
 
     report_to: Literal["tensorboard", "none"] = "tensorboard"
     logging_steps: int = 20
+    probe_steps: int = 500
+    probe_clips: int = 8
     plan_steps: int = 2
 
 

@@ -10,8 +10,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..data.clips import ClipData
+from ..data.clips import ClipData, MotionData
 from ..data.datasets import keep_latents, open_data
+from ..data.moving_crops import MovingCrops, MovingCropsConfig
 from ..denoiser import Denoiser
 from ..files import StrPath
 from ..model.patch_autoencoder import PatchAutoencoder
@@ -38,9 +39,15 @@ TEXT_DROP = 0.1
 
 @dataclass(frozen=True)
 class VideoBaseOptions:
-    """What comes before the video model: the autoencoder's cleaning network, where no checkpoint brings one."""
+    """What comes before the video model, where no checkpoint brings it.
+
+    Attributes:
+        refine: training of the autoencoder's cleaning network.
+        text_steps: of the text encoder's head start, on captions alone.
+    """
 
     refine: RefineOptions = field(default_factory=RefineOptions)
+    text_steps: int = 400
 
 
 def run_video_base(config: TrainingConfig, on_step: OnStep | None = None, on_plan: OnPlan | None = None) -> Path:
@@ -54,8 +61,7 @@ def run_video_base(config: TrainingConfig, on_step: OnStep | None = None, on_pla
         if base is not None:
             begin_with(base, text_encoder, unet)
         else:
-            share = pretrain_text_encoder(text_encoder, seed=config.train.seed)
-            logger.info("the text encoder names the motion of %.0f %% of the captions", 100 * share)
+            begin_with_words(text_encoder, data, config.train.seed, options.text_steps)
     return train(video_task(config, data, autoencoder, text_encoder, unet), config, on_step, on_plan)
 
 
@@ -120,6 +126,14 @@ def trained_autoencoder(
     result = train(refine_task(autoencoder, data, settings), settings, on_step)
     autoencoder.refine.load_state_dict(below(load_file(result), "refine."))
     return autoencoder.requires_grad_(False)
+
+
+def begin_with_words(text_encoder: TextEncoder, data: ClipData, seed: int, steps: int) -> None:
+    """Give the text encoder its head start on the data's captions; on others' where it cannot tell what they name."""
+    source = data if isinstance(data, MotionData) else MovingCrops(MovingCropsConfig())
+    shares = pretrain_text_encoder(text_encoder, source, seed=seed, steps=steps)
+    told = ", ".join(f"{aspect} of {100 * share:.0f} %" for aspect, share in shares.items())
+    logger.info("the text encoder names, of the captions that say it: %s", told)
 
 
 def _base(config: TrainingConfig) -> Checkpoint | None:

@@ -3,7 +3,7 @@
 from .image_projection import ImageProjectionMethod
 from .image_retention import ImageRetentionMethod
 from .look_back import LookBackMethod
-from .method import METHODS, Method, NetworkCall, Training, register, training_of
+from .method import METHODS, Method, NetworkCall, Training, register
 from .trip import TripMethod
 
 __all__ = [
@@ -16,5 +16,4 @@ __all__ = [
     "Training",
     "TripMethod",
     "register",
-    "training_of",
 ]

@@ -1,13 +1,14 @@
-"""DynamiCrafter (arXiv:2310.12190, section 3): image tokens next to the text, and visual detail guidance, as an adapter.
+"""DynamiCrafter (arXiv:2310.12190, section 3): image tokens next to the text, and visual detail guidance.
 
 Also the one place where pictures become image tokens, of an adapter's projection or of the checkpoint's own.
 """
 
 import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..conditions import Conditions, grey
 from ..model.image_injection import (
@@ -22,7 +23,7 @@ from ..model.image_injection import (
 from ..model.image_projection import ImageProjection
 from ..model.seams import Seams
 from ..model.video_unet import VideoUNet
-from .method import Base, Method, NetworkCall, Training, is_temporal, register
+from .method import Base, Method, NetworkCall, Tools, Training, is_temporal, register
 
 IMAGE_LAYER = re.compile(r"\.attn2\.(to_[kv]_ip\.|alpha$)")  # of a base with image attention of its own
 
@@ -133,6 +134,30 @@ def added_adapter(unet: VideoUNet, config: ImageAdapterConfig) -> ImageAdapter:
     return adapter
 
 
+def begin(adapter: ImageAdapter, options: DynamiCrafterOptions, tools: Tools) -> None:
+    """Give a new adapter the weights that the options name.
+
+    Raises ValueError for files of another adapter or encoder, and for an encoder's where the adapter has none.
+    """
+    encoder = adapter.encoder
+    if encoder is None and options.encoder_file is not None:
+        raise ValueError(
+            "the image encoder beside the base stays as it is: leave out encoder_file, or describe one of the "
+            "adapter's own in method.adapter.encoder"
+        )
+    if encoder is not None and options.encoder_file is not None:
+        tools.train_image_encoder(encoder, Path(options.encoder_file), options.encoder_steps)
+    if options.begin_with is not None:
+        contents = tools.read_adapter(options.begin_with)
+        if contents.config != adapter.config:
+            raise ValueError(
+                f"'{options.begin_with}' is of another configuration than method.adapter: {contents.config}"
+            )
+        adapter.load_state_dict(contents.tensors)
+    if encoder is not None:
+        encoder.requires_grad_(False)
+
+
 def trains(name: str, options: DynamiCrafterOptions) -> bool:
     """A weight of the base is trained: in the first stage its own image attention, if it has one."""
     jointly = options.stage == 2 and (options.trained == "all" or is_temporal(name))
@@ -175,6 +200,7 @@ class ImageProjectionMethod(Method):
         learning_rates={"adapter": 1e-4, "unet": 5e-5},
         text_drop=0.05,  # the paper's drops exclude each other: conditioning.drop_mode = "exclusive", both_drop = 0.05
         image_drop=0.05,
+        begin=begin,
         usual=usual,
     )
 

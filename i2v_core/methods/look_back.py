@@ -4,9 +4,8 @@ from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from ..diffusion.initialization import Initialization, InitializationName
-from ..model.look_back import LookBack, LookBackConfig, check_sites, find_sites, initialize_look_back
+from ..model.look_back import LookBack, LookBackConfig, LookBackState, check_sites, find_sites, initialize_look_back
 from ..model.seams import AfterBlock, Seams
-from ..model.look_back import LookBackState
 from ..model.video_unet import VideoUNet, VideoUNetConfig
 from .method import Base, Method, NetworkCall, Training, register
 

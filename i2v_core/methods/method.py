@@ -1,12 +1,13 @@
 """What every method can do, and the one registry that adapter files, generation, training and the nodes read.
 
-A new method is a subclass of `Method` that is registered: with its kind, its configuration and its module it has adapter
-files; with the hooks that it overrides it works in the denoiser and in a host; with a `Training` it is trained.
+A new method is a registered subclass of `Method`: by its kind, configuration and module it has adapter files; by the
+hooks that it overrides it works in the denoiser and in a host; by its `Training` it is trained.
 """
 
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from ..conditions import Conditions
 from ..diffusion.prediction import Prediction
 from ..diffusion.schedule import Schedule
+from ..model.image_encoder import ImageEncoder
 from ..model.image_projection import ImageProjection
 from ..model.look_back import LookBackState
 from ..model.seams import Seams
@@ -74,6 +76,19 @@ class Base(Protocol):
 
 
 @dataclass(frozen=True)
+class Tools:
+    """What a training lends to a method whose options name files.
+
+    Attributes:
+        read_adapter: (path) -> the contents of an adapter file.
+        train_image_encoder: (encoder, file of its weights, steps) trains a small image encoder where there is no file.
+    """
+
+    read_adapter: Callable[[Any], Any]
+    train_image_encoder: Callable[[ImageEncoder, Path, int], None]
+
+
+@dataclass(frozen=True)
 class Training:
     """How a method is trained.
 
@@ -84,6 +99,7 @@ class Training:
         trains: (name of a weight of the base, options) -> whether it is trained, and saved with the adapter.
         learning_rates: the paper's, by network ("adapter", "unet"); taken where a configuration names none.
         text_drop, image_drop: the paper's shares; None for a method that cannot do without the image.
+        begin: (module, options, tools) gives a new module the weights that the options name.
         usual: (the base's contents, folder of the run) -> what section `method` usually says, for one card.
     """
 
@@ -94,6 +110,7 @@ class Training:
     learning_rates: Mapping[str, float] = field(default_factory=dict)
     text_drop: float = 0.1
     image_drop: float | None = None
+    begin: Callable[[Any, Any, Tools], None] = lambda module, options, tools: None
     usual: Callable[[Any, Any], dict[str, Any]] = lambda base, folder: {}
 
 
@@ -150,14 +167,6 @@ def register(method: M) -> M:
     """Enter a method under its kind."""
     METHODS[method.kind] = method
     return method
-
-
-def training_of(name: str) -> tuple[type[Method], Training] | None:
-    """The method that a configuration calls so, and its training; None if there is none."""
-    for method in METHODS.values():
-        if method.training is not None and name in method.training.names:
-            return method, method.training
-    return None
 
 
 def is_temporal(name: str) -> bool:

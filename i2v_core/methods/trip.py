@@ -1,4 +1,4 @@
-"""TRIP (arXiv:2403.17005, sections 3.2 to 3.4): the image joins the clip, and its noise prior is fused with the answer."""
+"""TRIP (arXiv:2403.17005, sections 3.2 to 3.4): the image joins the clip, and its noise prior the answer."""
 
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Literal
@@ -129,7 +129,10 @@ class TripMethod(Method):
         if settings.fusion == "none":
             return residual
         sigma = schedule.sigma_at(call.timesteps)
-        alpha_bar, scale = schedule.alpha_bar_at(sigma).float(), schedule.scale_at(sigma).to(z)[:, None, None, None, None]
+        alpha_bar, scale = (
+            schedule.alpha_bar_at(sigma).float(),
+            schedule.scale_at(sigma).to(z)[:, None, None, None, None],
+        )
         moved = torch.as_tensor(scale * call.conditions.origin).to(z).expand_as(z)
         # What the prediction of the origin alone would be: adding it turns predictions of differences into frames'.
         offset = target(prediction, moved, torch.zeros_like(z), alpha_bar)

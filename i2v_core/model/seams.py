@@ -53,7 +53,9 @@ class Seams:
         """Sums of residuals and hints, updates of a block one after the other, and the streams of both."""
         streams = {**(self.image_streams or {}), **(other.image_streams or {})}
         return Seams(
-            self.residuals + other.residuals if self.residuals and other.residuals else self.residuals or other.residuals,
+            self.residuals + other.residuals
+            if self.residuals and other.residuals
+            else self.residuals or other.residuals,
             _in_turn(self.after_block, other.after_block),
             _sum(self.hint, other.hint),
             streams or None,

@@ -1,7 +1,7 @@
 """Temporal noise fusion of TRIP (arXiv:2403.17005, section 3.4, figure 3): reference and residual, merged."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from einops import rearrange, repeat
@@ -183,7 +183,7 @@ class TemporalNoiseFusion(nn.Module):
 def initialize_temporal_noise_fusion(module: TemporalNoiseFusion) -> None:
     """Prepare a new fusion for training: it starts as the residual path alone."""
     if module.config.image_features is not None:
-        nn.init.zeros_(module.image_in.weight)
+        nn.init.zeros_(cast(nn.Conv2d, module.image_in).weight)
     if module.config.fusion == "learned":
         nn.init.zeros_(module.proj_out.weight)
         nn.init.zeros_(module.proj_out.bias)

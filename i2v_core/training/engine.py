@@ -18,10 +18,10 @@ from ..files import StrPath
 from ..model.video_unet import VideoEncoder
 from .config import TrainingConfig, ValidationConfig
 from .config_file import write_config
-from .lesson import ClipLosses, Objective
 from .log import Place, Progress, ProgressFile, State, append_row, forget_rows_after, peak_memory, whole_memory
 from .memory import LiveBytes
 from .metadata import result_metadata
+from .objective import ClipLosses, Objective
 from .plan import Plan, advice, estimate_memory
 from .preview import write_preview
 from .probe import Probe

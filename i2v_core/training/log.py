@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ..files import StrPath, atomic_path
-from .lesson import ClipLosses
+from .objective import ClipLosses
 
 State = Literal["preparing", "training", "canceled", "failed", "done"]
 WRITE_AGAIN = 1.0  # seconds between two writings of progress.json in one state

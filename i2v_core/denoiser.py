@@ -128,8 +128,8 @@ class Denoiser:
     ) -> Tensor:
         network: Network = self._run
         for method in self.methods:
-            network = partial(method.around, network=network)
-        return network(NetworkCall(z, timesteps, conditions, self.schedule, self.prediction, carried))
+            network = partial(method.around, network=network, schedule=self.schedule, prediction=self.prediction)
+        return network(NetworkCall(z, timesteps, conditions, carried))
 
     def _run(self, call: NetworkCall) -> Tensor:
         given, channels = call.conditions, self.network.config.in_channels

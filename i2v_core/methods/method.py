@@ -36,15 +36,12 @@ class NetworkCall:
         x: the network's input, `b c t h w`, in `Method.around` without concatenated image channels.
         timesteps: in [0, T), `b`.
         conditions: of the same `b` clips, prepared.
-        schedule, prediction: of the base.
         carried: what look-back carries along a video in pieces; None for a video at once.
     """
 
     x: Tensor
     timesteps: Tensor
     conditions: Conditions
-    schedule: Schedule
-    prediction: Prediction
     carried: LookBackState | None = None
 
     @property
@@ -154,8 +151,8 @@ class Method:
         """What enters this call of the network."""
         return Seams()
 
-    def around(self, call: NetworkCall, network: Network) -> Tensor:
-        """The raw prediction, `b c t h w`, from the network's answer to a call."""
+    def around(self, call: NetworkCall, network: Network, schedule: Schedule, prediction: Prediction) -> Tensor:
+        """The raw prediction, `b c t h w`, from the network's answer to a call; of the base's schedule and kind."""
         return network(call)
 
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..conditions import Conditions
 from ..diffusion.image_noise_prior import check_image, fusion_weights, linear_fusion, reference_prediction
-from ..diffusion.prediction import target
+from ..diffusion.prediction import Prediction, target
 from ..diffusion.schedule import Schedule
 from ..model.image_projection import resample_image_tokens
 from ..model.seams import Seams
@@ -96,9 +96,9 @@ class TripMethod(Method):
             return Seams()
         return Seams(hint=self.module.image_hint(_image(call.conditions)))
 
-    def around(self, call: NetworkCall, network: Network) -> Tensor:
+    def around(self, call: NetworkCall, network: Network, schedule: Schedule, prediction: Prediction) -> Tensor:
         """Join the image to the clip, take it off the answer, and fuse that with the reference."""
-        return self.fuse(call, self.residual(call, network))
+        return self.fuse(call, self.residual(call, network), schedule, prediction)
 
     def residual(self, call: NetworkCall, network: Network) -> Tensor:
         """The network's answer to the clip with the image beside it (section 3.3), `b c t h w`."""
@@ -113,7 +113,7 @@ class TripMethod(Method):
         joined = join_image(call.x, image - conditions.origin, position)
         return drop_image(network(replace(call, x=joined, conditions=conditions)), position)
 
-    def fuse(self, call: NetworkCall, residual: Tensor) -> Tensor:
+    def fuse(self, call: NetworkCall, residual: Tensor, schedule: Schedule, prediction: Prediction) -> Tensor:
         """Fuse the network's answer with the reference that the given image stands for (equation 9 or 11).
 
         Both are taken in the network's own prediction: for eps they are the paper's noises. A residual model's
@@ -124,7 +124,7 @@ class TripMethod(Method):
 
         Raises ValueError for a timestep out of range, or an image that does not fit the clip.
         """
-        z, schedule, settings, prediction = call.x, call.schedule, self.settings, call.prediction
+        z, settings = call.x, self.settings
         check_timesteps(call.timesteps, schedule)
         if settings.fusion == "none":
             return residual

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..decoding import SEEDS, check_ranges
 from .clips import Clip, LabeledCaption
 
 MOTIONS = ("left", "right", "up", "down", "in", "out", "still")
@@ -65,6 +66,11 @@ class MovingCropsConfig:
     photographs: tuple[str, ...] = TRAIN_PHOTOGRAPHS
     smallest_window: int = 72
     detail: int = 1
+
+    def __post_init__(self) -> None:
+        check_ranges(self, seed=SEEDS, frames=(1, 4096), size=(1, 16384), smallest_window=(1, 16384), detail=(1, 256))
+        if not self.photographs:
+            raise ValueError("photographs must name one or more, got none")
 
 
 @dataclass(frozen=True)
@@ -177,7 +183,7 @@ class MovingCrops:
     def clip(self, index: int, motion: str | None = None) -> CaptionedClip:
         """Render one clip; `motion` overrides the drawn one without changing anything else."""
         config = self.config
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + index)
+        generator = torch.Generator().manual_seed((config.seed * 1_000_003 + index) % 2**64)
         drawn = _choice(generator, MOTIONS)
         motion = motion or drawn
         photograph = photograph_pyramid(_choice(generator, config.photographs))

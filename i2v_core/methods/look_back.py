@@ -60,7 +60,7 @@ class LookBackMethod(Method):
         return cls(module, Initialization((options or LookBackOptions()).initialization))
 
     def check(self, network: VideoUNet) -> None:
-        check_sites(self.module.config, sites_of(network.config, replace(self.module.config, placement="block")))
+        check_sites(self.module.config, sites_of(network.config, replace(self.module.config, placement="layer")))
 
     def seams(self, call: NetworkCall) -> Seams:
         return Seams(after_block=self.updates(call.carried))

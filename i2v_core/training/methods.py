@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.datasets import keep_latents, open_data
+from ..decoding import decode
 from ..denoiser import Denoiser
 from ..files import StrPath
 from ..methods import METHODS, Method
@@ -20,15 +21,15 @@ from ..weights.adapters import AdapterContents, write_adapter
 from ..weights.checkpoint import lacking_parts
 from ..weights.contents import Tensors, below
 from ..weights.files import weights_file
+from .checkpoint_files import lora_beside
 from .config import LoraConfig, ModelConfig, TrainingConfig, ValidationConfig
-from .config_file import decode_options
 from .engine import OnPlan, OnStep, Task, plan, train
 from .image_encoder import train_on_crops
+from .lock import only_one
 from .lora import add_lora, merged_weights, save_lora
 from .objective import LossContext, Objective, denoise, with_drops
 from .plan import Plan
 from .preview import make_preview
-from .state import lora_beside
 from .video_base import plan_video_base, run_video_base
 
 VIDEO_BASE = "video_base"  # a complete model; all others train an adapter beside one
@@ -38,11 +39,13 @@ TOOLS = Tools(read_adapter, train_on_crops)
 def run(config: TrainingConfig, on_step: OnStep | None = None, on_plan: OnPlan | None = None) -> Path:
     """Train what a configuration describes, going on where an earlier run was interrupted; return the file for users.
 
-    Arguments and what is raised as of `engine.train`; ValueError also for a base that cannot be trained on.
+    Arguments and what is raised as of `engine.train`; ValueError also for a base that cannot be trained on, and if
+    another training has the folder.
     """
-    if config.method.name == VIDEO_BASE:
-        return run_video_base(config, on_step, on_plan)
-    return train(adapter_task(config), config, on_step, on_plan)
+    with only_one(config.train.output_dir):
+        if config.method.name == VIDEO_BASE:
+            return run_video_base(config, on_step, on_plan)
+        return train(adapter_task(config), config, on_step, on_plan)
 
 
 def plan_run(config: TrainingConfig) -> Plan:
@@ -63,8 +66,8 @@ def adapter_task(
     """
     method = method or find_method(config.method.name)
     training = training_of(method)
-    options = decode_options(training.options, config.method.options, "method.options")
-    adapter_config = decode_options(method.config, config.method.adapter, "method.adapter")
+    options = decode(training.options, config.method.options, "method.options")
+    adapter_config = decode(method.config, config.method.adapter, "method.adapter")
     path = config.model.pretrained_model_name_or_path
     if path is None:
         raise ValueError(

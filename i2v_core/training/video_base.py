@@ -13,6 +13,7 @@ from torch import Tensor
 from ..data.clips import ClipData, MotionData
 from ..data.datasets import keep_latents, open_data
 from ..data.moving_crops import MovingCrops, MovingCropsConfig
+from ..decoding import decode
 from ..denoiser import Denoiser
 from ..files import StrPath
 from ..model.patch_autoencoder import PatchAutoencoder
@@ -20,15 +21,15 @@ from ..model.text_encoder import TextEncoder
 from ..model.video_unet import VideoUNet
 from ..weights import Checkpoint, CheckpointContents, load_checkpoint, save_checkpoint
 from ..weights.contents import below
+from .checkpoint_files import find_checkpoint
 from .config import EmaConfig, OptimConfig, TrainingConfig, ValidationConfig
-from .config_file import decode_options
 from .engine import OnPlan, OnStep, Task, plan, train
+from .lock import only_one
 from .objective import LossContext, Objective, denoise, with_drops
 from .patch_autoencoder import RefineOptions, refine_task
 from .plan import Plan
 from .preview import make_preview
 from .recipe import begin_with, fitted_autoencoder, new_autoencoder, new_networks, new_preset
-from .state import find_checkpoint
 from .text_encoder import pretrain_text_encoder
 
 logger = logging.getLogger("i2v_core.training")
@@ -52,7 +53,7 @@ class VideoBaseOptions:
 def run_video_base(config: TrainingConfig, on_step: OnStep | None = None, on_plan: OnPlan | None = None) -> Path:
     """Train all parts of a model, going on where an earlier run was interrupted; return the checkpoint."""
     data, base = open_data(config.data), _base(config)
-    options = decode_options(VideoBaseOptions, config.method.options, "method.options")
+    options = decode(VideoBaseOptions, config.method.options, "method.options")
     autoencoder = trained_autoencoder(config, options, data, on_step) if base is None else _frozen_autoencoder(base)
     data = keep_latents(data, autoencoder, config.train.device)
     text_encoder, unet = new_networks(config)
@@ -67,7 +68,7 @@ def run_video_base(config: TrainingConfig, on_step: OnStep | None = None, on_pla
 def plan_video_base(config: TrainingConfig) -> Plan:
     """What `run_video_base` would do in its main part, with an autoencoder that is not fitted yet."""
     base, data = _base(config), open_data(config.data)
-    decode_options(VideoBaseOptions, config.method.options, "method.options")
+    decode(VideoBaseOptions, config.method.options, "method.options")
     autoencoder = new_autoencoder(config) if base is None else _frozen_autoencoder(base)
     return plan(video_task(config, data, autoencoder, *new_networks(config)), config)
 
@@ -122,7 +123,8 @@ def trained_autoencoder(
         optim=OptimConfig(learning_rate=refine.learning_rate, lr_warmup_steps=refine.lr_warmup_steps),
         validation=ValidationConfig(),
     )
-    result = train(refine_task(autoencoder, data, settings), settings, on_step)
+    with only_one(folder):
+        result = train(refine_task(autoencoder, data, settings), settings, on_step)
     autoencoder.refine.load_state_dict(below(load_file(result), "refine."))
     return autoencoder.requires_grad_(False)
 

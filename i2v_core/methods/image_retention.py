@@ -22,6 +22,11 @@ def new_branch(base: Base, config: ImageRetentionConfig) -> ImageRetention:
     return ImageRetention.beside(base.unet, config)
 
 
+def trains(name: str, options: ImageRetentionOptions) -> bool:
+    """A weight of the base is trained: those of temporal layers."""
+    return options.temporal_layers and is_temporal(name)
+
+
 def usual(base: Any, folder: Any) -> dict[str, Any]:
     """A stem that halves the picture down to the latents of this base's autoencoder."""
     downscale = 8 if base.autoencoder_config is None else base.autoencoder_config.downscale
@@ -43,7 +48,7 @@ class ImageRetentionMethod(Method):
         names=("image_retention",),
         options=ImageRetentionOptions,
         new=new_branch,
-        trains=lambda name, options: options.temporal_layers and is_temporal(name),
+        trains=trains,
         image_drop=0.1,
         usual=usual,
     )

@@ -1,5 +1,6 @@
 """Look-back: "Implicit Semi-auto-regressive Image-to-Video Diffusion": layers after blocks, and the given frame 0."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -68,3 +69,11 @@ class LookBackMethod(Method):
     def updates(self, carried: LookBackState | None = None) -> AfterBlock:
         """The update of a block's output; `carried` is kept along a video in pieces."""
         return self.module.after_block(carried, keep_first=self.initialization.inverts)
+
+
+def begin_with(methods: Iterable[Method], name: InitializationName) -> tuple[Method, ...]:
+    """The methods with another initialization of look-back, where it is at work."""
+    initialization = Initialization(name)
+    return tuple(
+        replace(each, initialization=initialization) if isinstance(each, LookBackMethod) else each for each in methods
+    )

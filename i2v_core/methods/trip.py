@@ -44,6 +44,11 @@ def new_fusion(base: Base, config: TemporalNoiseFusionConfig) -> TemporalNoiseFu
     return fusion
 
 
+def trains(name: str, options: TripOptions) -> bool:
+    """A weight of the base is trained: every one, or those of temporal layers."""
+    return options.trained == "all" or is_temporal(name)
+
+
 @register
 @dataclass(frozen=True)
 class TripMethod(Method):
@@ -64,7 +69,7 @@ class TripMethod(Method):
         names=("trip", "temporal_noise_fusion"),
         options=TripOptions,
         new=new_fusion,
-        trains=lambda name, options: options.trained == "all" or is_temporal(name),
+        trains=trains,
         learning_rates={"adapter": 2e-4, "unet": 2e-6},
         usual=lambda base, folder: {"options": {"trained": "temporal"}},
     )

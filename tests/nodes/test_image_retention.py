@@ -69,7 +69,8 @@ def test_the_host_s_samples_are_the_core_s(
 ) -> None:
     checkpoint, given, steps, cfg = tiny.saved.checkpoint, prepare(tiny), 3, 3.0
     result = sample(apply(tiny.model, adapter(branch)), given, steps, cfg)
-    denoiser = replace(core("denoiser").Denoiser.of(checkpoint.unet, checkpoint.preset), image_retention=branch)
+    method = core("methods").ImageRetentionMethod(branch)
+    denoiser = core("denoiser").Denoiser.of(checkpoint.unet, checkpoint.preset, method)
     sigmas = denoiser.schedule.sigmas(steps, "trailing").float()
     scale = checkpoint.autoencoder.config.scale_factor
     entry = given.positive[0][1]

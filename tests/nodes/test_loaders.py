@@ -112,7 +112,7 @@ def test_parts_that_the_file_lacks_say_so_when_used(
     lone = tiny.saved.path.with_name("unet_only.safetensors")
     config = core("model.video_unet").VideoUNetConfig(model_channels=64, channel_mult=(1, 2, 2))
     weights = core("weights")
-    unet = core("build").build_unet(config)
+    unet = core("model.video_unet").VideoUNet(config)
     preset = core("presets").PRESETS["modelscope"]
     weights.save_checkpoint(lone, weights.Checkpoint(unet, None, None, None, preset, "i2v", {}))
     loaded = load(type(tiny.saved)(lone.name, lone, None))

@@ -94,10 +94,8 @@ def cost(checkpoint: Checkpoint, denoiser: Denoiser, items: list[CaptionedClip],
     sigmas = denoiser.schedule.sigmas(sampling.steps, sampling.spacing)
     denoise = guided(denoiser, conditional, unconditional, None, sampling, sigmas)
     state = per_clip_noise(shape, [0], torch.device("cpu"))(-1) * sigmas[2]
-    parts = (
-        denoiser.network,
-        *(each.adapter if isinstance(each, ImageProjectionMethod) else each.module for each in denoiser.methods),
-    )
+    modules = (each.adapter if isinstance(each, ImageProjectionMethod) else each.module for each in denoiser.methods)
+    parts = (denoiser.network, *modules)
     weights = sum(p.numel() * 4 for part in parts for p in part.parameters())
     return {
         "seconds": round(seconds(lambda: denoise(state, sigmas[2])), 3),

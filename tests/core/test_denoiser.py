@@ -217,9 +217,9 @@ def test_a_hint_found_once_is_the_hint_of_every_step(retaining: Denoiser) -> Non
 @torch.no_grad()
 def test_a_white_image_is_another_image_and_no_image_is_an_error(retaining: Denoiser) -> None:
     given = branch_conditions(0)
-    white = replace(given, image=white(given.image))  # type: ignore[arg-type]
+    null = replace(given, image=white(given.image))  # type: ignore[arg-type]
     z, timesteps = torch.randn(2, 4, 3, 8, 8), torch.full((2,), 300)
-    assert not torch.equal(retaining.predict(z, timesteps, given), retaining.predict(z, timesteps, white))
+    assert not torch.equal(retaining.predict(z, timesteps, given), retaining.predict(z, timesteps, null))
     with pytest.raises(ValueError, match="image retention needs the given image's pixels"):
         retaining.prepare(replace(given, image=None))
 

@@ -48,7 +48,7 @@ def at_once(maker: Denoiser) -> Tensor:
 
 
 @pytest.mark.parametrize("initialization", ["hybrid", "add_noise", "inversion"])
-def test_pieces_are_the_video_at_once_with_the_causal_adapter(initialization: Initialization) -> None:
+def test_pieces_are_the_video_at_once_with_the_causal_adapter(initialization: InitializationName) -> None:
     maker = denoiser(initialization=initialization)
     pieces = list(sample_pieces(maker, conditions(0), conditions(1), noise(), SAMPLING, frames=3))
     assert [piece.shape[2] for piece in pieces] == [3, 3, 3]

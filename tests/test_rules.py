@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,27 @@ def test_imports_follow_the_layout(path: Path) -> None:
             assert not [m for m in found if m.startswith(f".i2v_core.{there}")], f"{here} never imports {there}"
     if place.startswith("i2v_core/"):
         assert not [m for m in found if m.startswith(".nodes")], "the core does not know the nodes"
+
+
+def test_packages_of_the_core_form_no_circle() -> None:
+    """Packages and files at the top of `i2v_core`, by all of their imports, also those within functions."""
+    core = [path for path in PACK if name(path).startswith("i2v_core/") and name(path) != "i2v_core/__init__.py"]
+    packages = {path: name(path).split("/")[1].removesuffix(".py") for path in core}
+    needs: dict[str, set[str]] = {package: set() for package in packages.values()}
+    for path, here in packages.items():
+        found = {module.split(".")[2] for module in imports(path) if module.startswith(".i2v_core.")}
+        # What the package itself offers comes from `weights`.
+        needs[here] |= {there if there in needs else "weights" for there in found} - {here}
+    TopologicalSorter(needs).prepare()  # raises CycleError, which names the circle
+
+
+def test_the_nodes_join_methods_as_the_core_defines_it() -> None:
+    """Who wraps the network for a method asks the method's hooks; what is added is summed up in one place."""
+    for path in NODES:
+        text, found = path.read_text(encoding="utf-8"), list(imports(path))
+        if re.search(r"add_wrapper_with_key\(\s*(kind|WrappersMP\.DIFFUSION_MODEL)", text):
+            assert [m for m in found if m.startswith(".i2v_core.methods.")], f"{name(path)} goes past the methods"
+        assert not [m for m in found if re.match(r"\.i2v_core\.(denoiser|sampling|generate)\.", m)]
 
 
 @pytest.mark.parametrize("path", PACK, ids=name)

@@ -6,6 +6,9 @@ from .look_back import LookBackMethod
 from .method import METHODS, Method, NetworkCall, Training, register
 from .trip import TripMethod
 
+for method in (LookBackMethod, TripMethod, ImageRetentionMethod, ImageProjectionMethod):
+    register(method)
+
 __all__ = [
     "METHODS",
     "ImageProjectionMethod",

@@ -23,7 +23,7 @@ from ..model.image_injection import (
 from ..model.image_projection import ImageProjection
 from ..model.seams import Seams
 from ..model.video_unet import VideoUNet
-from .method import Base, Method, NetworkCall, Tools, Training, is_temporal, register
+from .method import Base, Method, NetworkCall, Tools, Training, is_temporal
 
 IMAGE_LAYER = re.compile(r"\.attn2\.(to_[kv]_ip\.|alpha$)")  # of a base with image attention of its own
 
@@ -176,7 +176,6 @@ def usual(base: Any, folder: Any) -> dict[str, Any]:
     }
 
 
-@register
 @dataclass(frozen=True)
 class ImageProjectionMethod(Method):
     """Image streams in the cross-attentions (section 3.1), and the image's latent at the first convolution (3.2).

@@ -7,7 +7,7 @@ from ..conditions import Conditions
 from ..model.image_retention import ImageRetention, ImageRetentionConfig
 from ..model.seams import Seams
 from ..model.video_unet import VideoUNet
-from .method import Base, Method, NetworkCall, Training, is_temporal, register
+from .method import Base, Method, NetworkCall, Training, is_temporal
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,6 @@ def usual(base: Any, folder: Any) -> dict[str, Any]:
     return {} if downscale == 8 else {"adapter": {"stem_channels": [16 << i for i in range(downscale.bit_length())]}}
 
 
-@register
 @dataclass(frozen=True)
 class ImageRetentionMethod(Method):
     """The branch's residuals (equation 3), `strength` times."""

@@ -8,7 +8,7 @@ from ..diffusion.initialization import Initialization, InitializationName
 from ..model.look_back import LookBack, LookBackConfig, LookBackState, check_sites, find_sites, initialize_look_back
 from ..model.seams import AfterBlock, Seams
 from ..model.video_unet import VideoUNet, VideoUNetConfig
-from .method import Base, Method, NetworkCall, Training, register
+from .method import Base, Method, NetworkCall, Training
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,6 @@ def sites_of(unet: VideoUNetConfig, config: LookBackConfig) -> dict[str, int]:
     return find_sites(config.placement, unet.model_channels, unet.channel_mult, unet.num_res_blocks)
 
 
-@register
 @dataclass(frozen=True)
 class LookBackMethod(Method):
     """Look-back layers after blocks (section 2.2), and how the clip begins with the given image (section 2.3)."""

@@ -19,7 +19,7 @@ from ..model.temporal_noise_fusion import (
     initialize_temporal_noise_fusion,
 )
 from ..model.video_unet import VideoUNet
-from .method import Base, Method, Network, NetworkCall, Training, is_temporal, register
+from .method import Base, Method, Network, NetworkCall, Training, is_temporal
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,6 @@ def trains(name: str, options: TripOptions) -> bool:
     return options.trained == "all" or is_temporal(name)
 
 
-@register
 @dataclass(frozen=True)
 class TripMethod(Method):
     """Residual and reference path around the network, and their fusion (equations 9 and 11).

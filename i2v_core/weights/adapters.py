@@ -15,7 +15,7 @@ from ..model.image_retention import ImageRetention, ImageRetentionConfig
 from ..model.look_back import LookBack, LookBackConfig
 from ..model.temporal_noise_fusion import TemporalNoiseFusion, TemporalNoiseFusionConfig
 from .configs import decode_config, read_description
-from .contents import UNET, Part, Tensors, below, check_part
+from .contents import UNET, Part, Tensors, below, check_finite, check_part
 from .files import CheckpointError, read_tensors, write_tensors
 
 FORMAT = "1"
@@ -100,6 +100,8 @@ def read_adapter(path: StrPath, *, described: bool = False) -> AdapterContents:
         if len(tensors) + len(unet) != len(file.tensors):
             raise CheckpointError(f"it holds weights besides those under '{part.prefix}' and '{UNET.prefix}'")
         check_part(part, config, tensors)
+        if not described:
+            check_finite(file.tensors)
         return AdapterContents(kind, config, tensors, unet, file.metadata)
     except CheckpointError as error:
         raise CheckpointError(f"Cannot load '{Path(path).name}': {error}") from error

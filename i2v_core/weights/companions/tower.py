@@ -29,7 +29,7 @@ def load_tower(part: Part, config: Any, tensors: Tensors, device: torch.device |
     network = part.build(config, device="meta", dtype=dtype)
     names = network.state_dict().keys()
     known = {name: tensor for name, tensor in tensors.items() if name in names}
-    check_part(part, config, known)
+    check_part(part, config, known, limited=False)
     # Copies, so that nothing holds on to the file.
     network.load_state_dict(
         {name: tensor.to(device=device, dtype=dtype, copy=True) for name, tensor in known.items()}, assign=True

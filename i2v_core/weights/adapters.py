@@ -9,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from ..decoding import shown
 from ..files import StrPath
 from ..model.image_injection import ImageAdapter, ImageAdapterConfig
 from ..model.image_retention import ImageRetention, ImageRetentionConfig
@@ -91,7 +92,7 @@ def read_adapter(path: StrPath, *, described: bool = False) -> AdapterContents:
             raise CheckpointError("it is no adapter of this pack but a whole model; load it with Load I2V Checkpoint")
         if kind not in ADAPTERS or file.metadata.get("i2v.format") != FORMAT:
             raise CheckpointError(
-                f"it is of kind '{kind}' in format {file.metadata.get('i2v.format')}, and this version reads "
+                f"it is of kind '{shown(kind)}' in format {shown(file.metadata.get('i2v.format'))}, and this version reads "
                 f"{', '.join(ADAPTERS)} in format {FORMAT}; update this pack"
             )
         part = ADAPTERS[kind]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..diffusion.schedule import signal_scale
+from ..decoding import shown
 from ..files import StrPath
 from ..model.autoencoder import Autoencoder
 from ..model.image_projection import ImageProjection
@@ -183,9 +184,9 @@ def _check_companions(checkpoint: Checkpoint) -> None:
 def _read_own(file: TensorFile) -> CheckpointContents:
     kind, version = file.metadata["i2v.kind"], file.metadata.get("i2v.format")
     if kind != "checkpoint":
-        raise CheckpointError(f"it is an adapter of this pack ({kind}); load it with I2V Load Adapter")
+        raise CheckpointError(f"it is an adapter of this pack ({shown(kind)}); load it with I2V Load Adapter")
     if version != FORMAT:
-        raise CheckpointError(f"it has format {version} and this version reads {FORMAT}; update this pack")
+        raise CheckpointError(f"it has format {shown(version)} and this version reads {FORMAT}; update this pack")
     configs = read_description(file.metadata)
     preset = decode_config((Preset,), configs.get("preset"))
     rest, fields = dict(file.tensors), dict[str, Any]()

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..decoding import shown
 from ..files import StrPath, atomic_path
 
 ZIP_MAGIC, PICKLE_MAGIC, GGUF_MAGIC = b"PK\x03\x04", b"\x80", b"GGUF"
@@ -160,7 +161,7 @@ def _damaged(error: Exception) -> CheckpointError:
 
 
 def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0] or type(error).__name__
+    return shown(str(error).partition("\n")[0] or type(error).__name__, most=200)
 
 
 def _read_pickle(file: Path, mmap: bool) -> Any:

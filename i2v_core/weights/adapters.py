@@ -92,8 +92,8 @@ def read_adapter(path: StrPath, *, described: bool = False) -> AdapterContents:
             raise CheckpointError("it is no adapter of this pack but a whole model; load it with Load I2V Checkpoint")
         if kind not in ADAPTERS or file.metadata.get("i2v.format") != FORMAT:
             raise CheckpointError(
-                f"it is of kind '{shown(kind)}' in format {shown(file.metadata.get('i2v.format'))}, and this version reads "
-                f"{', '.join(ADAPTERS)} in format {FORMAT}; update this pack"
+                f"it is of kind '{shown(kind)}' in format {shown(file.metadata.get('i2v.format'))}, and this version "
+                f"reads {', '.join(ADAPTERS)} in format {FORMAT}; update this pack"
             )
         part = ADAPTERS[kind]
         config = decode_config(part.configs, read_description(file.metadata))

@@ -9,8 +9,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..diffusion.schedule import signal_scale
 from ..decoding import shown
+from ..diffusion.schedule import signal_scale
 from ..files import StrPath
 from ..model.autoencoder import Autoencoder
 from ..model.image_projection import ImageProjection

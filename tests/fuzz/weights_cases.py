@@ -30,15 +30,8 @@ UNET = VideoUNetConfig(
     temporal_convolution=False, init_attention=False,
 )  # fmt: skip
 VAE = AutoencoderConfig(channels=32, channel_mult=(1,), num_res_blocks=1)
-HEADERS = (
-    "[" * 100_000,
-    '{"a":' * 100_000,
-    '{"__metadata__":{"i2v.kind":3}}',
-    "{}",
-    "",
-    "null",
-    '{"a":{"dtype":"F4"}}',
-)
+DEEP = ("[" * 100_000, '{"a":' * 100_000)
+HEADERS = (*DEEP, '{"__metadata__":{"i2v.kind":3}}', "{}", "", "null", '{"a":{"dtype":"F4"}}')
 DTYPES = ("F32", "F16", "BF16", "F64", "I8", "U8", "BOOL", "F4", "F8_E8M0", "C64", "x", "")
 
 

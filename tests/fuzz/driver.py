@@ -84,8 +84,8 @@ def summary(report: Report) -> str:
     """The counts in a line."""
     return (
         f"{report.cases} cases: {report.succeeded} succeeded, {report.refused} refused in {report.sentences} different "
-        f"sentences, {len(report.failures)} failed; {report.seconds:.0f} s of the processor, at most {report.slowest:.2f} "
-        f"for one (case {report.slowest_case}), {report.grown_mb:.0f} MB more at the end"
+        f"sentences, {len(report.failures)} failed; {report.seconds:.0f} s of the processor, at most "
+        f"{report.slowest:.2f} for one (case {report.slowest_case}), {report.grown_mb:.0f} MB more at the end"
     )
 
 

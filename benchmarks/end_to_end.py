@@ -25,7 +25,7 @@ from _options import benchmark_options, read_options
 from _peers import MIB, ROOT, above_weights, print_table, seeded_weights
 
 from i2v_core import generate, load_checkpoint
-from i2v_core.__main__ import DEMO, read_picture
+from i2v_core.__main__ import DEMO
 from i2v_core.build import build_autoencoder, build_image_projection, build_unet
 from i2v_core.companions.image import ClipImageConfig, ClipImageEncoder, build_image_tower
 from i2v_core.companions.text import ClipTextConfig, ClipTextEncoder, build_text_tower
@@ -34,7 +34,7 @@ from i2v_core.model.autoencoder import AutoencoderConfig
 from i2v_core.model.image_projection import ImageProjectionConfig
 from i2v_core.model.video_unet import VideoUNetConfig
 from i2v_core.presets import PRESETS
-from i2v_core.video import clip_to_frames, write_video
+from i2v_core.video import clip_to_frames, read_picture, write_video
 from i2v_core.weights import Checkpoint
 
 STAGES = ("load", "encode", "sample", "decode", "write")

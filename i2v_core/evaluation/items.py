@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from ..files import StrPath
-from ..video import Clip, FitMode, fit_image, frames_to_clip, index_frames, read_video, to_model_range
+from ..video import Clip, FitMode, fit_image, frames_to_clip, index_frames, read_picture, read_video, to_model_range
 from .measures import asked_motion
 
 VIDEOS = (".mp4", ".webm", ".mkv", ".mov")
@@ -131,13 +129,9 @@ def find_items(
     ]  # fmt: skip
 
 
-def read_picture(path: Path, height: int, width: int, mode: FitMode) -> Tensor:
+def fitted_picture(path: Path, height: int, width: int, mode: FitMode) -> Tensor:
     """A picture at a clip's size, as `3 h w` in [-1, 1]."""
-    from PIL import Image
-
-    with Image.open(path) as image:
-        picture = torch.from_numpy(np.array(image.convert("RGBA" if "A" in image.getbands() else "RGB")))
-    return to_model_range(fit_image(picture, height, width, mode)).permute(2, 0, 1)
+    return to_model_range(fit_image(read_picture(path), height, width, mode)).permute(2, 0, 1)
 
 
 def read_clip(path: Path, protocol: ClipProtocol) -> tuple[Tensor, float]:

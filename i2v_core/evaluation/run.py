@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..files import atomic_path
 from .controls import control_clips
-from .items import ClipProtocol, Item, find_items, read_clip, read_picture
+from .items import ClipProtocol, Item, find_items, fitted_picture, read_clip
 from .measures import Sample, measure_clip
 from .networks import NetworkFiles, Networks
 from .processes import Processes
@@ -156,7 +156,7 @@ def _read(path: Path | None, protocol: ClipProtocol) -> tuple[tuple[Tensor, floa
 def _given_image(item: Item, clip: Tensor, protocol: ClipProtocol) -> tuple[Tensor | None, str | None]:
     height, width = clip.shape[-2:]
     try:
-        return (None if item.image is None else read_picture(item.image, height, width, protocol.fit)), None
+        return (None if item.image is None else fitted_picture(item.image, height, width, protocol.fit)), None
     except (ValueError, OSError) as error:
         return None, f"The given image cannot be used: {error}"
 

@@ -17,7 +17,7 @@ UNUSABLE = (ValueError, OSError)
 
 
 @contextmanager
-def decoding(name: object, kind: str) -> Iterator[None]:
+def explained(name: object, kind: str) -> Iterator[None]:
     """Turn whatever a decoder of damaged bytes raises into an UnusableError that names the item.
 
     Pillow's readers answer damaged headers with whatever their parsers stumble over: struct.error, KeyError,

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from ..files import StrPath
-from ..unusable import UnusableError, decoding
+from ..unusable import UnusableError, explained
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,7 +50,7 @@ def _opened(path: StrPath) -> Iterator[Image]:
     """The picture with nothing decoded yet, if it is not too large."""
     from PIL import Image
 
-    with decoding(path, "a picture"):
+    with explained(path, "a picture"):
         try:
             image = Image.open(path)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:

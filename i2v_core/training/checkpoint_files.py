@@ -37,6 +37,7 @@ FOLDER = re.compile(r"checkpoint-(\d{6,18})")
 STATE = "state.json"
 FORMAT, VERSION = "i2v_training_checkpoint", 1
 REQUIRED, OPTIONAL = frozenset({"trained", "optimizer"}), frozenset({"average"})
+ASIDE = ".old.tmp"
 LARGEST_STATE = 2**16  # bytes
 HEADER = 512  # bytes for each tensor, beside its name, that the header of a safetensors file may take
 
@@ -188,9 +189,10 @@ def write_checkpoint(contents: Contents, folder: Path, step: int) -> Path:
     try:
         temporary.mkdir(parents=True)
         write_contents(contents, temporary)
-        _delete(target)
+        doomed = _set_aside(target)
         temporary.rename(target)
         _sync(folder, names_only=True)
+        _remove(doomed)
     except (OSError, SafetensorError) as error:  # each writer has its own way to say that a disk is full
         shutil.rmtree(temporary, ignore_errors=True)
         raise OSError(
@@ -206,11 +208,18 @@ def prune(folder: Path, name: str, limit: int | None) -> None:
         for path in numbered(folder, name, checkpoint_step(old)):  # first, or a kill in between would leave them here
             path.unlink(missing_ok=True)
             lora_beside(path).unlink(missing_ok=True)
-        _delete(old)
+        _remove(_set_aside(old))
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Delete what a killed training was about to write or to delete; only who holds the folder may ask for it."""
+    """Delete what a killed training was about to write or to delete; only who holds the folder may ask for it.
+
+    A checkpoint that was about to be replaced is put back.
+    """
+    for old in folder.glob(f".checkpoint-*{ASIDE}"):
+        target = old.with_name(old.name[1:].removesuffix(ASIDE))
+        if not target.exists() and _fault(old) is None:
+            old.rename(target)
     for place in (folder, folder / "previews"):
         for path in [*place.glob(".checkpoint-*.tmp"), *place.glob(".i2v-*.tmp")]:
             _remove(path)
@@ -265,14 +274,13 @@ def _words(layouts: Collection[Layout]) -> str:
     return " or ".join(f"{list(shape)} and {_DTYPES.get(dtype, dtype)}" for shape, dtype in layouts)
 
 
-def _delete(target: Path) -> None:
-    """Delete a checkpoint, under another name until nothing is left of it."""
-    if not target.exists() and not target.is_symlink():
-        return
-    doomed = target.with_name(f".{target.name}.old.tmp")
+def _set_aside(target: Path) -> Path:
+    """Give what is to be deleted, if it is there, another name until nothing is left of it; return the name."""
+    doomed = target.with_name(f".{target.name}{ASIDE}")
     _remove(doomed)
-    target.rename(doomed)
-    _remove(doomed)
+    if target.exists() or target.is_symlink():
+        target.rename(doomed)
+    return doomed
 
 
 def _remove(path: Path) -> None:

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..files import StrPath
 from ..text_files import TextFileError, read_json
@@ -46,6 +46,7 @@ _DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
     torch.int32: "I32", torch.uint8: "U8",
 }  # fmt: skip
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -134,9 +135,9 @@ def read_numbers(folder: Path) -> Mapping[str, Any]:
 
 
 def read_tensors(
-    folder: Path, name: str, layouts: Mapping[str, Collection[Layout]], *, whole: bool = True
+    path: Path, layouts: Mapping[str, Collection[Layout]], *, whole: bool = True
 ) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of one file on the CPU, one after the other, once all of them were seen to fit.
+    """The tensors of a file on the CPU, one after the other, once all of them were seen to fit.
 
     Args:
         layouts: by name the shapes and types that a tensor may have.
@@ -144,28 +145,33 @@ def read_tensors(
 
     Raises ValueError before anything is allocated, if a name, a shape, a type or the file's size does not fit.
     """
-    path = folder / f"{name}.safetensors"
-    if not path.is_file() or path.stat().st_size > _largest(layouts):
-        raise _refused(folder, f"'{path.name}' is not of the networks that are trained now")
+    other = f"'{path}' was written by another configuration"
     try:
+        if path.stat().st_size > _largest(layouts):
+            raise ValueError(f"{other}: it is larger than the networks that are trained now")
         with safe_open(path, "pt") as file:
             names = set(file.keys())
             if differ := sorted(names - layouts.keys() if not whole else names ^ layouts.keys()):
-                raise ValueError(
-                    f"'{folder}' was written by another configuration: {[text[:100] for text in differ[:3]]} differ"
-                )
+                raise ValueError(f"{other}: {[text[:100] for text in differ[:3]]} differ")
             for key in sorted(names):
                 found = file.get_slice(key)
                 layout = tuple(found.get_shape()), found.get_dtype()
                 if layout not in [(shape, _DTYPES.get(dtype)) for shape, dtype in layouts[key]]:
-                    raise ValueError(
-                        f"'{folder}' was written by another configuration: '{key}' has the shape {list(layout[0])} and "
-                        f"the type {layout[1]}, {_words(layouts[key])} expected"
-                    )
+                    have, want = f"the shape {list(layout[0])} and the type {layout[1]}", _words(layouts[key])
+                    raise ValueError(f"{other}: '{key}' has {have}, {want} expected")
             for key in sorted(names):
                 yield key, file.get_tensor(key).clone()  # else it would stay a part of the file
     except (SafetensorError, OSError) as error:
-        raise _refused(folder, f"'{path.name}' is damaged") from error
+        raise ValueError(f"'{path}' is damaged, or no file of weights") from error
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load what an earlier start of a training made once and for all; ValueError for anything else, in a sentence."""
+    layouts = {
+        name: [(tuple(tensor.shape), dtype) for dtype in (_FLOATS if tensor.is_floating_point() else (tensor.dtype,))]
+        for name, tensor in network.state_dict().items()
+    }
+    network.load_state_dict(dict(read_tensors(path, layouts)))
 
 
 def write_contents(contents: Contents, folder: Path) -> None:

@@ -195,9 +195,9 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "a missing file": (lambda folder: (folder / "average.safetensors").unlink(), "is missing or incomplete"),
     "half a file": (lambda folder: os.truncate(folder / "trained.safetensors", 90), "is missing or incomplete"),
     "a folder for a file": (lambda folder: _folder_for(folder / "trained.safetensors"), "is missing or incomplete"),
-    "a pickle for tensors": (content("trained.safetensors", pickle.dumps({})), "'trained.safetensors' is damaged"),
-    "a header alone": (content("trained.safetensors", BOMB), "'trained.safetensors' is damaged"),
-    "a terabyte": (sparse, "'optimizer.safetensors' is not of the networks that are trained now"),
+    "a pickle for tensors": (content("trained.safetensors", pickle.dumps({})), "trained.safetensors' is damaged"),
+    "a header alone": (content("trained.safetensors", BOMB), "trained.safetensors' is damaged"),
+    "a terabyte": (sparse, "optimizer.safetensors' was written by another configuration: it is larger"),
     "another shape": (
         tensors("trained", a=torch.zeros(3, 2)),
         r"'a' has the shape \[3, 2\] and the type F32, \[2, 3\]",

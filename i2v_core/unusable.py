@@ -31,6 +31,12 @@ def explained(name: object, kind: str) -> Iterator[None]:
         raise UnusableError(f"'{name}' cannot be read as {kind} ({reason(error)}).") from error
 
 
+def shortened(text: str, length: int = 60) -> str:
+    """A text of a file for a sentence."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= length else f"{flat[: length - 3]}..."
+
+
 def reason(error: BaseException) -> str:
     """The cause in one line, without the numbers of the operating system."""
     if isinstance(error, OSError) and error.strerror:

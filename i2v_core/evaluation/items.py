@@ -149,7 +149,9 @@ def _by_name(folder: StrPath, endings: tuple[str, ...]) -> dict[str, Path]:
     place = Path(folder)
     if not place.is_dir():
         raise FileNotFoundError(f"There is no folder '{folder}'.")
-    return {path.stem: path for path in sorted(place.iterdir()) if path.suffix.lower() in endings}
+    # macOS keeps `._NAME` beside files on foreign disks.
+    found = (path for path in sorted(place.iterdir()) if not path.name.startswith("."))
+    return {path.stem: path for path in found if path.suffix.lower() in endings}
 
 
 def _captions(given: Path | None, places: Sequence[Path]) -> dict[str, str]:

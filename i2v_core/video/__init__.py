@@ -17,6 +17,7 @@ from .index import FrameIndex, as_fps, index_frames
 from .pictures import read_picture
 from .read import Clip, read_frames, read_video, select_frames, stream_frames
 from .read_audio import read_audio
+from .side_by_side import side_by_side
 from .write import Encoding, WrittenVideo, play_order, write_video
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "read_picture",
     "read_video",
     "select_frames",
+    "side_by_side",
     "stream_frames",
     "to_bytes",
     "to_model_range",

@@ -92,7 +92,10 @@ def contact_sheet(clip: Tensor) -> str:
 
 def _figures(summary: Mapping[str, Any]) -> list[str]:
     found = ((MEASURES[name], curves) for name, curves in summary["curves"].items() if curves)
-    return [f"<h2>{m.label}</h2><p class=note>{m.note} Mean over clips.</p>{draw_curves(c, m.label)}" for m, c in found]
+    return [
+        f"<h2>{m.label}</h2><p class=note>{m.note} Mean over clips.</p>{draw_curves(c, m.label, m.first)}"
+        for m, c in found
+    ]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -48,7 +48,7 @@ def prepare_clips(clips: Tensor) -> Tensor:
     """Turn clips `b 3 t h w` in [-1, 1] into what C3D takes, corners aligned as in TGAN2."""
     frames = rearrange(clips.float(), "b c t h w -> (b t) c h w")
     frames = F.interpolate(frames, (SIDE, SIDE), mode="bilinear", align_corners=True)
-    levels = frames.flip(1) * 128 + 128 - torch.tensor(BGR_MEAN, device=clips.device).view(-1, 1, 1)
+    levels = (frames.flip(1) + 1) * 127.5 - torch.tensor(BGR_MEAN, device=clips.device).view(-1, 1, 1)
     return rearrange(levels, "(b t) c h w -> b c t h w", b=len(clips))
 
 

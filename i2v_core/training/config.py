@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..data.moving_crops import MovingCropsConfig
 from ..diffusion.prediction import Prediction
 from ..model.patch_autoencoder import PatchAutoencoderConfig
 from ..model.text_encoder import TextEncoderConfig
 from ..model.video_unet import VideoUNetConfig
 from ..presets import Preset
-from .moving_crops import MovingCropsConfig
 
 
 @dataclass(frozen=True)

@@ -58,9 +58,7 @@ def _distances(values: Tensor, totals: Tensor, level: Level) -> Tensor:
     return (values[:, None] - values).square()
 
 
-def crossed_interval(
-    ratings: Tensor, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> Interval:
+def crossed_interval(ratings: Tensor, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0) -> Interval:
     """Mean of ratings `r u` with its interval over raters and units: both are drawn again (Owen 2007).
 
     With one rater it is an interval over units only, and says nothing of other raters.
@@ -73,7 +71,9 @@ def crossed_interval(
 
     def weights(count: int) -> Tensor:
         drawn = torch.randint(count, (resamples, count), generator=generator)
-        return torch.zeros(resamples, count, dtype=torch.float64).scatter_add_(1, drawn, torch.ones_like(drawn).double())
+        return torch.zeros(resamples, count, dtype=torch.float64).scatter_add_(
+            1, drawn, torch.ones_like(drawn).double()
+        )
 
     raters, units = weights(len(values)), weights(values.shape[1])
     total = torch.einsum("sr,ru,su->s", raters, known.double(), units)

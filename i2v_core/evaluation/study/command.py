@@ -16,8 +16,8 @@ RESULTS = "study_results.json"
 
 def add_study_arguments(sub: argparse.ArgumentParser) -> None:
     """Arguments of a study; folders, captions, images and the seed are those of the evaluation."""
-    sub.add_argument("--study", choices=tuple(QUESTIONS), help="write a page for raters into --output: pairs, the first "
-                     "folder against each other one, or scales of five levels")  # fmt: skip
+    sub.add_argument("--study", choices=tuple(QUESTIONS), help="write a page for raters into --output: pairs, the "
+                     "first folder against each other one, or scales of five levels")  # fmt: skip
     sub.add_argument("--raters", type=int, default=8, help="of the study")
     sub.add_argument("--trials", type=int, help="that each rater of the study sees; default: all")
     sub.add_argument("--question", action="append", default=[], help="of the study, in place of the papers'; may be "

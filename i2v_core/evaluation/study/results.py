@@ -85,7 +85,9 @@ def _table(key: Mapping[str, Any], answers: Answers, question: str) -> dict[tupl
     for place, rater in enumerate(sorted(answers)):
         for shown in key["plans"][rater - 1]:
             value = answers[rater].get(shown["trial"], {}).get(question)
-            clips = sorted((key["clips"][clip] for clip in shown["clips"]), key=lambda c: key["labels"].index(c["label"]))
+            clips = sorted(
+                (key["clips"][clip] for clip in shown["clips"]), key=lambda c: key["labels"].index(c["label"])
+            )
             if key["kind"] == "pairs" and value is not None:
                 value = key["clips"][value]["label"] == clips[0]["label"]
             row = table.setdefault(tuple(clip["label"] for clip in clips), {})

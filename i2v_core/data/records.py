@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..files import atomic_path
+from ..text_files import LARGE, read_json
 from ..video import FrameIndex
 from ..video.scan import Thumbnail, frame_changes
 from .media import Media
@@ -140,8 +141,8 @@ def _recall(store: RecordStore, media: Media, look: bool) -> FileRecord:
 def _read(path: Path) -> FileRecord | None:
     """A kept record; None if there is none, or a damaged one."""
     try:
-        return _decoded(json.loads(path.read_text(encoding="utf-8")))
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError):
+        return _decoded(read_json(path, limit=LARGE))
+    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         return None
 
 

@@ -7,8 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from ..data.clips import ClipData
-from ..data.moving_crops import MovingCrops
+from ..data.clips import ClipData, MotionData
 from ..model.attention import TemporalTransformer
 from ..model.blocks import Block
 from ..model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig, fit_patches
@@ -19,7 +18,7 @@ from ..weights import Checkpoint
 from ..weights.files import write_tensors
 from .config import TrainingConfig
 
-FIT_PICTURES = 3000
+FIT_PICTURES = 1000
 FIT_OFFSET = 10_000_000  # pictures for the fit, clips for training and clips for tests have different numbers
 
 
@@ -59,8 +58,8 @@ def fitted_autoencoder(config: TrainingConfig, data: ClipData, path: Path) -> Pa
     if path.exists():
         autoencoder.load_state_dict(load_file(path))
         return autoencoder
-    if isinstance(data, MovingCrops):  # the pictures alone, without the moves
-        data = MovingCrops(replace(data.config, frames=1))
+    if isinstance(data, MotionData):  # the pictures alone, without the moves
+        data = data.still()
     fit_patches(autoencoder, torch.stack([data.clip(FIT_OFFSET + i).image for i in range(FIT_PICTURES)]))
     write_tensors(path, autoencoder.state_dict(), {})
     return autoencoder

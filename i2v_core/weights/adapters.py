@@ -14,7 +14,7 @@ from ..model.image_injection import ImageAdapter, ImageAdapterConfig
 from ..model.image_retention import ImageRetention, ImageRetentionConfig
 from ..model.look_back import LookBack, LookBackConfig
 from ..model.temporal_noise_fusion import TemporalNoiseFusion, TemporalNoiseFusionConfig
-from .configs import decode_config
+from .configs import decode_config, read_description
 from .contents import UNET, Part, Tensors, below, check_part
 from .files import CheckpointError, read_tensors, write_tensors
 
@@ -95,10 +95,7 @@ def read_adapter(path: StrPath, *, described: bool = False) -> AdapterContents:
                 f"{', '.join(ADAPTERS)} in format {FORMAT}; update this pack"
             )
         part = ADAPTERS[kind]
-        try:
-            config = decode_config(part.configs[0], json.loads(file.metadata["i2v.config"]))
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise CheckpointError(f"its header has no valid 'i2v.config' ({error})") from error
+        config = decode_config(part.configs, read_description(file.metadata))
         tensors, unet = below(file.tensors, part.prefix), below(file.tensors, UNET.prefix)
         if len(tensors) + len(unet) != len(file.tensors):
             raise CheckpointError(f"it holds weights besides those under '{part.prefix}' and '{UNET.prefix}'")

@@ -21,6 +21,8 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     for name, kind in (("references", "ground-truth clips"), ("images", "given images")):
         sub.add_argument(f"--{name}", help=f"folder of {kind}, paired by name")
     sub.add_argument("--captions", help="folder of NAME.txt, or JSON of texts by name")
+    sub.add_argument("--categories", help="JSON of categories by name, for means over each; default: categories.json "
+                     "beside the ground truth")  # fmt: skip
     sub.add_argument("--frames", type=int, help="frames of each clip; default: all")
     sub.add_argument("--fps", type=float, help="samples per second; default: the file's")
     sub.add_argument("--stride", type=int, default=1, help="take every n-th frame")
@@ -117,6 +119,7 @@ def _config(arguments: argparse.Namespace) -> EvaluationConfig:
         references=path("references"),
         images=path("images"),
         captions=path("captions"),
+        categories=path("categories"),
         protocol=ClipProtocol(
             arguments.frames, arguments.fps, arguments.stride, arguments.height, arguments.width, arguments.fit,
             arguments.start, arguments.seed,

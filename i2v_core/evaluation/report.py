@@ -72,8 +72,9 @@ def render_report(
             "</p>",
             *_figures(summary), "<h2>Means</h2>", _means(summary), "<h2>Paired differences</h2>", _differences(summary),
             "<h2>Can the measure tell the control rows apart?</h2>", _orders(summary), "<h2>Whole sets</h2>",
-            _sets(summary), "<h2>Not measured</h2>", _errors(summary), "<h2>How it was measured</h2>",
-            f"<pre>{escape(_settings(summary))}</pre>", "<h2>Clips</h2>", *clips, "</html>",
+            _sets(summary), *_categories(summary), "<h2>Not measured</h2>", _errors(summary),
+            "<h2>How it was measured</h2>", f"<pre>{escape(_settings(summary))}</pre>", "<h2>Clips</h2>", *clips,
+            "</html>",
         ]
     )  # fmt: skip
 
@@ -162,6 +163,31 @@ def _sets(summary: Mapping[str, Any]) -> str:
     notes = [f"<p class=note>{escape(sentence)}</p>" for sentence in sorted(refused)]
     floor = "<p class=note>floor: two disjoint draws of real clips, of floor_count each; compare at_floor_count.</p>"
     return "".join([_table(["measure", "row", "values"], rows), floor * bool(rows), *warnings, *notes])
+
+
+def _categories(summary: Mapping[str, Any]) -> list[str]:
+    """A table for every row: categories downwards, measures to the right."""
+    categories = summary["categories"]
+    if not categories:
+        return []
+    told = ["<h2>Categories</h2>"]
+    for row in summary["rows"]:
+        names = dict.fromkeys(
+            name for of in categories.values() for name, by_row in of["values"].items() if row in by_row
+        )
+        cells = [
+            [escape(category), str(of["items"]), *(_set_number(of["values"].get(n, {}).get(row), n) for n in names)]
+            for category, of in categories.items()
+        ]
+        heads = (escape(MEASURES[name].label) if name in MEASURES else name for name in names)
+        told.append(
+            f"<details><summary>{escape(row)}</summary>{_table(['category', 'clips', *heads], cells)}</details>"
+        )
+    return told
+
+
+def _set_number(value: float | None, name: str) -> str:
+    return _number(value, name) if name in MEASURES else "" if value is None else f"{value:.4g}"
 
 
 def _errors(summary: Mapping[str, Any]) -> str:

@@ -67,7 +67,10 @@ def load_c3d(path: StrPath | None, *, device: str = "cpu") -> ClipFeatures:
 
     def probabilities(clips: Tensor) -> Tensor:
         if clips.shape[2] < FRAMES:
-            raise ValueError(f"C3D needs clips of {FRAMES} frames, got {clips.shape[2]}.")
+            raise ValueError(
+                f"The video Inception Score needs clips of {FRAMES} frames or more, of which C3D sees the first "
+                f"{FRAMES}; got {clips.shape[2]}."
+            )
         clips = clips[:, :, :FRAMES]
         with torch.inference_mode():
             if script is not None:

@@ -88,8 +88,8 @@ def audit(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Measure result folders or a protocol's clips; with neither, how often a model follows the motion asked for."""
-    if arguments.folders or arguments.protocol:
+    """Measure results or a protocol's clips, or ask people; with neither, how often a model moves as it is asked to."""
+    if arguments.folders or arguments.protocol or arguments.study or arguments.study_results:
         from .evaluation.command import evaluate_files
 
         if path := evaluate_files(arguments, progress):

@@ -37,6 +37,7 @@ class EvaluationConfig:
     references: Path | None = None
     images: Path | None = None
     captions: Path | None = None
+    categories: Path | None = None
     protocol: ClipProtocol = field(default_factory=ClipProtocol)
     networks: NetworkFiles = field(default_factory=NetworkFiles)
     controls: bool = True
@@ -63,7 +64,8 @@ def measure_folders(
         FileNotFoundError, ValueError: as `find_items`. What is wrong with one item stands in its file instead.
     """
     items = find_items(
-        config.folders, references=config.references, images=config.images, captions=config.captions
+        config.folders, references=config.references, images=config.images, captions=config.captions,
+        categories=config.categories,
     )  # fmt: skip
     settings = config.settings()
     (config.output / "items").mkdir(parents=True, exist_ok=True)

@@ -72,8 +72,8 @@ def core_sample(
     level = 1 / core("diffusion.prediction").network_input(
         torch.ones(()), sigmas[0], denoiser.schedule.scale_at(sigmas[0])
     )
-    config = core("generate").SamplingConfig(steps, "trailing", core("diffusion.guidance").ClassifierFreeGuidance(cfg))
-    denoise = core("generate").guided(denoiser, text, null, None, config, sigmas)
+    config = core("sampling").SamplingConfig(steps, "trailing", core("diffusion.guidance").ClassifierFreeGuidance(cfg))
+    denoise = core("sampling").guided(denoiser, text, null, None, config, sigmas)
     latents = core("diffusion.samplers").sample_euler(denoise, noise * level, sigmas)
     return latents[0].movedim(1, 0) / scale
 

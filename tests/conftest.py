@@ -15,6 +15,7 @@ from tools.comfy_server import ComfyServer
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--freeze", action="store_true", help="write tests/nodes/frozen_nodes.json anew")
+    parser.addoption("--fuzz", type=int, default=1, metavar="N", help="N times as many cases in tests/fuzz")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -14,7 +14,16 @@ from ...presets import PRESETS, Preset
 from ...weights import Checkpoint, load_checkpoint
 from ...weights.adapters import ADAPTERS, replace_weights
 from ...weights.contents import below
-from ..config import EmaConfig, LoggingConfig, MethodConfig, ModelConfig, OptimConfig, TrainConfig, TrainingConfig
+from ..config import (
+    DiffusionConfig,
+    EmaConfig,
+    LoggingConfig,
+    MethodConfig,
+    ModelConfig,
+    OptimConfig,
+    TrainConfig,
+    TrainingConfig,
+)
 from ..config_file import decode_options
 from ..engine import OnStep, train
 from ..methods import adapter_task, run
@@ -129,6 +138,7 @@ class Proof:
             ),
             model=model,
             data=schedule.data,
+            diffusion=DiffusionConfig(noisy_share=0.5),
             # One rate for all networks of all variants, so that no paper's own rate speaks in a comparison.
             optim=OptimConfig(
                 learning_rate=rate,

@@ -46,8 +46,8 @@ class I2VTrainAdapter(io.ComfyNode):
                 io.String.Input(
                     "data",
                     default="",
-                    tooltip="Folder of clips with captions (clip.mp4 and clip.txt), as a full path or below the input "
-                    "folder. Empty: moving crops of photographs, which the demo was trained on.",
+                    tooltip="Folder of clips with captions (clip.mp4 and clip.txt) below the input folder. Empty: "
+                    "moving crops of photographs, which the demo was trained on.",
                 ),
                 io.Int.Input(
                     "steps",
@@ -129,12 +129,13 @@ def _further_inputs() -> list[Any]:
         io.String.Input(
             "output_name",
             default="my_adapter",
-            tooltip="Name of the file in models/model_patches. A training of this name goes on where it ended.",
+            tooltip="Name of the file in models/model_patches. The same settings go on where they ended; others get a "
+            "number behind the name.",
         ),
         advanced(
             io.String.Input("config", default="", multiline=True, optional=True, placeholder=CONFIG, tooltip=(
-                "TOML that replaces or adds any setting of the training, such as a base's learning rate, frames, the "
-                "size of the adapter, previews of your own picture. An unknown key is named."
+                "TOML that replaces or adds settings of the training, such as a base's learning rate, frames or the "
+                "size of the adapter. Keys that name files are for the command line alone."
             ))
         ),
         io.Boolean.Input(

@@ -15,7 +15,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
 from .files import StrPath
 
@@ -114,7 +114,7 @@ def read_json_lines(path: StrPath) -> Iterator[Row]:
     for number, line in _lines(path):
         if line.strip():
             try:
-                yield Row(number, parse_json(line, "this line"))
+                yield Row(number, parse_json(line))
             except TextFileError as error:
                 yield Row(number, problem=str(error))
 
@@ -154,8 +154,8 @@ def read_csv(path: StrPath, needed: Collection[str] = ()) -> Iterator[Row]:
         raise TextFileError(f"'{path}' is empty: expected a table whose first line names the columns")
 
 
-def parse_json(text: str, label: str = "it") -> Any:
-    """Value of a JSON text.
+def parse_json(text: str, label: str = "it", *, finite: bool = True) -> Any:
+    """Value of a JSON text; `finite` refuses NaN and infinities, which only our own logs may hold.
 
     Raises TextFileError, beginning with `label`: no JSON, nested deeper than 64, a number that is not finite or beyond
     -2^63..2^64-1, or half of a surrogate pair.
@@ -163,8 +163,8 @@ def parse_json(text: str, label: str = "it") -> Any:
     if text.count("[") + text.count("{") > DEPTH:
         _check_nesting(text, _JSON_TOKENS, label)
 
-    def constant(name: str) -> NoReturn:
-        raise TextFileError(f"{label} holds {name}: only finite numbers can be used")
+    def constant(name: str) -> float:
+        return _float(name, label) if finite else float(name)
 
     try:
         value = json.loads(

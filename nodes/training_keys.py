@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from difflib import get_close_matches
 from typing import Any
 
-from ..i2v_core.training.config_file import parse_toml
+from ..i2v_core.text_files import parse_toml
 
 OPEN: Mapping[str, str] = {
     "train": "max_train_steps train_batch_size gradient_accumulation_steps gradient_checkpointing mixed_precision seed "

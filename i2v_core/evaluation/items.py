@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..decoding import RATES, check_ranges
 from ..files import StrPath
+from ..text_files import LARGE, read_json, read_text
 from ..video import Clip, FitMode, fit_image, frames_to_clip, index_frames, read_video, to_model_range
 from .measures import asked_motion
 
@@ -43,6 +46,8 @@ class ClipProtocol:
             raise ValueError(f"Give both height and width or neither, got {self.height} and {self.width}.")
         if self.start not in ("first", "center", "random"):
             raise ValueError(f"Expected start 'first', 'center' or 'random', got {self.start!r}.")
+        positive = (1, math.inf)
+        check_ranges(self, frames=positive, stride=positive, height=positive, width=positive, fps=RATES)
 
     @property
     def size(self) -> tuple[int, int] | None:
@@ -155,14 +160,14 @@ def _by_name(folder: StrPath, endings: tuple[str, ...]) -> dict[str, Path]:
 
 def _captions(given: Path | None, places: Sequence[Path]) -> dict[str, str]:
     if given is not None and given.is_file():
-        texts = json.loads(given.read_text(encoding="utf-8"))
+        texts = read_json(given, limit=LARGE)
         if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
             raise ValueError(f'\'{given}\' must be a JSON object of captions by name, such as {{"clip": "pan left"}}.')
         return texts
     found: dict[str, Path] = {}
     for place in reversed([*([] if given is None else [given]), *places]):
         found |= _by_name(place, (".txt",))
-    return {name: path.read_text(encoding="utf-8").strip() for name, path in found.items()}
+    return {name: read_text(path).strip() for name, path in found.items()}
 
 
 def _other_caption(names: Sequence[str], index: int, texts: Mapping[str, str]) -> str | None:

@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..files import atomic_path
+from ..text_files import LARGE, read_json
 from .controls import control_clips
 from .items import ClipProtocol, Item, find_items, read_clip, read_picture
 from .measures import Sample, measure_clip
@@ -133,7 +134,7 @@ def set_features(clip: Tensor, networks: Networks) -> tuple[dict[str, Tensor], d
 
 def read_records(output: Path, items: list[Item]) -> list[Record]:
     """The files of the items, in their order."""
-    return [json.loads(_path(output, item, ".json").read_text(encoding="utf-8")) for item in items]
+    return [read_json(_path(output, item, ".json"), limit=LARGE) for item in items]
 
 
 def read_features(output: Path, items: list[Item], row: str, kind: str) -> list[Tensor]:
@@ -169,7 +170,7 @@ def _is_done(output: Path, item: Item, fingerprint: str) -> bool:
     path = _path(output, item, ".json")
     if not path.is_file():
         return False
-    return bool(json.loads(path.read_text(encoding="utf-8")).get("fingerprint") == fingerprint)
+    return bool(read_json(path, limit=LARGE).get("fingerprint") == fingerprint)
 
 
 def _write(output: Path, item: Item, record: Record, features: dict[str, Tensor]) -> None:

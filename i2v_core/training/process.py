@@ -1,7 +1,6 @@
 """The `train` command as a process of its own, for programs that go on while it runs."""
 
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -11,12 +10,12 @@ from pathlib import Path
 from typing import IO
 
 from .command import CANCELED
+from .log import words_of_end
 from .stop import TrainingCanceled
 
 ROOT = Path(__file__).resolve().parents[2]
 INTERVAL = 0.25  # seconds between two looks
 PATIENCE = 600.0  # seconds for the present step and its checkpoint, after which a training is killed
-KILLED = {-signal.SIGTERM: "SIGTERM", 128 + signal.SIGTERM: "SIGTERM", -9: "SIGKILL", 137: "SIGKILL"}
 START = Path(__file__).resolve().with_name("start.py")
 # What a child needs to find its libraries, devices and temporary folder. Nothing else goes on, tokens above all.
 PASSED_ON = (
@@ -99,16 +98,4 @@ def _check(status: int, told: str) -> None:
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     if status == CANCELED:
         raise TrainingCanceled((errors or lines or ["The training was canceled."])[-1])
-    raise ValueError(errors[-1] if errors else _ended(status, lines))
-
-
-def _ended(status: int, lines: list[str]) -> str:
-    """A sentence for a process that said none."""
-    if status in KILLED:
-        return (
-            f"The training was stopped from outside ({KILLED[status]}), mostly because the machine's memory was full: "
-            "take a smaller batch, fewer or smaller frames, or close other programs, and run it again, which goes on "
-            "from its last checkpoint."
-        )
-    last = f"; the end of its log: {lines[-1].strip()}" if lines else ""
-    return f"The training ended without a sentence of its own (status {status}){last}"
+    raise ValueError(errors[-1] if errors else words_of_end(status))

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from ..build import build_text_encoder, build_unet
+from ..data.clips import ClipData, MotionData
 from ..model.attention import TemporalTransformer
 from ..model.blocks import Block
 from ..model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig, fit_patches
@@ -16,11 +16,9 @@ from ..model.video_unet import VideoUNet, initialize_video_unet
 from ..presets import PRESETS, Preset
 from ..weights import Checkpoint
 from ..weights.files import write_tensors
-from .clips import ClipData
 from .config import TrainingConfig
-from .moving_crops import MovingCrops
 
-FIT_PICTURES = 3000
+FIT_PICTURES = 1000
 FIT_OFFSET = 10_000_000  # pictures for the fit, clips for training and clips for tests have different numbers
 
 
@@ -32,8 +30,8 @@ def new_networks(config: TrainingConfig) -> tuple[TextEncoder, VideoUNet]:
         raise ValueError("video_base makes a text encoder of its own: describe it in [model.text_encoder]")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
-        unet = build_unet(config.model.unet)
-        text_encoder = build_text_encoder(config.model.text_encoder or TextEncoderConfig())
+        unet = VideoUNet(config.model.unet)
+        text_encoder = TextEncoder(config.model.text_encoder or TextEncoderConfig())
         initialize_video_unet(unet)
         initialize_text_encoder(text_encoder)
     return text_encoder, unet
@@ -60,8 +58,8 @@ def fitted_autoencoder(config: TrainingConfig, data: ClipData, path: Path) -> Pa
     if path.exists():
         autoencoder.load_state_dict(load_file(path))
         return autoencoder
-    if isinstance(data, MovingCrops):  # the pictures alone, without the moves
-        data = MovingCrops(replace(data.config, frames=1))
+    if isinstance(data, MotionData):  # the pictures alone, without the moves
+        data = data.still()
     fit_patches(autoencoder, torch.stack([data.clip(FIT_OFFSET + i).image for i in range(FIT_PICTURES)]))
     write_tensors(path, autoencoder.state_dict(), {})
     return autoencoder

@@ -9,18 +9,12 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from ..build import (
-    build_image_adapter,
-    build_image_retention,
-    build_look_back,
-    build_temporal_noise_fusion,
-)
 from ..files import StrPath
-from ..model.image_injection import ImageAdapterConfig
-from ..model.image_retention import ImageRetentionConfig
-from ..model.look_back import LookBackConfig
-from ..model.temporal_noise_fusion import TemporalNoiseFusionConfig
-from .configs import decode_config
+from ..model.image_injection import ImageAdapter, ImageAdapterConfig
+from ..model.image_retention import ImageRetention, ImageRetentionConfig
+from ..model.look_back import LookBack, LookBackConfig
+from ..model.temporal_noise_fusion import TemporalNoiseFusion, TemporalNoiseFusionConfig
+from .configs import decode_config, read_description
 from .contents import UNET, Part, Tensors, below, check_part
 from .files import CheckpointError, read_tensors, write_tensors
 
@@ -28,15 +22,15 @@ FORMAT = "1"
 ADAPTERS: dict[str, Part] = {
     part.name: part
     for part in (
-        Part("image_projection", "image_projection.", (ImageAdapterConfig,), build_image_adapter),
+        Part("image_projection", "image_projection.", (ImageAdapterConfig,), ImageAdapter),
         Part(
             "temporal_noise_fusion",
             "temporal_noise_fusion.",
             (TemporalNoiseFusionConfig,),
-            build_temporal_noise_fusion,
+            TemporalNoiseFusion,
         ),
-        Part("image_retention", "image_retention.", (ImageRetentionConfig,), build_image_retention),
-        Part("look_back", "look_back.", (LookBackConfig,), build_look_back),
+        Part("image_retention", "image_retention.", (ImageRetentionConfig,), ImageRetention),
+        Part("look_back", "look_back.", (LookBackConfig,), LookBack),
     )
 }
 
@@ -101,10 +95,7 @@ def read_adapter(path: StrPath, *, described: bool = False) -> AdapterContents:
                 f"{', '.join(ADAPTERS)} in format {FORMAT}; update this pack"
             )
         part = ADAPTERS[kind]
-        try:
-            config = decode_config(part.configs[0], json.loads(file.metadata["i2v.config"]))
-        except (KeyError, TypeError, json.JSONDecodeError) as error:
-            raise CheckpointError(f"its header has no valid 'i2v.config' ({error})") from error
+        config = decode_config(part.configs, read_description(file.metadata))
         tensors, unet = below(file.tensors, part.prefix), below(file.tensors, UNET.prefix)
         if len(tensors) + len(unet) != len(file.tensors):
             raise CheckpointError(f"it holds weights besides those under '{part.prefix}' and '{UNET.prefix}'")

@@ -9,10 +9,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..companions.autoencoder import load_autoencoder
-from ..companions.image import ClipImageEncoder, load_image_encoder, make_image_encoder
-from ..companions.text import ClipTextEncoder, load_text_encoder, make_text_encoder
-from ..companions.usual import AUTOENCODER, IMAGE_ENCODER, TEXT_ENCODER
 from ..diffusion.schedule import signal_scale
 from ..files import StrPath
 from ..model.autoencoder import Autoencoder
@@ -21,7 +17,11 @@ from ..model.patch_autoencoder import PatchAutoencoder
 from ..model.text_encoder import TextEncoder
 from ..model.video_unet import VideoUNet
 from ..presets import PRESETS, Preset
-from .configs import decode_any, decode_config
+from .companions.autoencoder import load_autoencoder
+from .companions.image import ClipImageEncoder, load_image_encoder, make_image_encoder
+from .companions.text import ClipTextEncoder, load_text_encoder, make_text_encoder
+from .companions.usual import AUTOENCODER, IMAGE_ENCODER, TEXT_ENCODER
+from .configs import decode_config, read_description
 from .contents import PARTS, CheckpointContents, Part, Tensors, below, check_part
 from .files import CheckpointError, TensorFile, read_tensors, write_tensors
 from .foreign import TEXT_TOWERS, VISION_TOWER, linear_projections, read_foreign
@@ -184,18 +184,14 @@ def _read_own(file: TensorFile) -> CheckpointContents:
         raise CheckpointError(f"it is an adapter of this pack ({kind}); load it with I2V Load Adapter")
     if version != FORMAT:
         raise CheckpointError(f"it has format {version} and this version reads {FORMAT}; update this pack")
-    try:
-        configs = json.loads(file.metadata["i2v.config"])
-        preset = decode_config(Preset, configs["preset"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"its header has no valid 'i2v.config' ({error})") from error
-
+    configs = read_description(file.metadata)
+    preset = decode_config((Preset,), configs.get("preset"))
     rest, fields = dict(file.tensors), dict[str, Any]()
     for part in PARTS:
         values = configs.get(part.name)
         if values is None:
             continue
-        config, tensors = decode_any(part.configs, values), below(rest, part.prefix)
+        config, tensors = decode_config(part.configs, values), below(rest, part.prefix)
         if part.name == "unet":
             tensors = linear_projections(tensors)
         check_part(part, config, tensors)
@@ -261,3 +257,17 @@ def _header(contents: CheckpointContents, dialect: str, further: Mapping[str, st
         ),
     }
     return described | dict(contents.metadata) | dict(further) | identity
+
+
+def lacking_parts(checkpoint: Checkpoint) -> list[str]:
+    """A sentence for each network that a checkpoint needs to run and has not, with the file that brings it."""
+    unet, lacking = checkpoint.unet.config, []
+    if checkpoint.autoencoder is None:
+        lacking.append(AUTOENCODER.missing(unet.out_channels))
+    if checkpoint.text_encoder is None:
+        lacking.append(TEXT_ENCODER.missing(unet.context_dim))
+    if unet.image_gate != "none" and checkpoint.image_projection is None:
+        lacking.append("this file holds no image projection: take a full or pruned file of this very model")
+    elif unet.image_gate != "none" and checkpoint.image_projection is not None and checkpoint.image_encoder is None:
+        lacking.append(IMAGE_ENCODER.missing(checkpoint.image_projection.config.image_features))
+    return lacking

@@ -1,0 +1,195 @@
+"""Clips on their way from a data set to an objective."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip of a data set.
+
+    Attributes:
+        pixels: `c t h w` in [-1, 1]; None if the latents are known already.
+        image: pixels of the given frame, `c h w` in [-1, 1]; `image_index` is its number in the clip.
+        fps: frames per second as sampled, None if unknown.
+        latents: `c t h w`, and text, pooled_text: features of the caption, `n d` and `d`, for example from a cache.
+    """
+
+    pixels: Tensor | None
+    image: Tensor
+    caption: str
+    image_index: int = 0
+    fps: float | None = None
+    latents: Tensor | None = None
+    text: Tensor | None = None
+    pooled_text: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class LabeledCaption:
+    """A caption and the class that it names of every aspect; aspects that it leaves open are missing."""
+
+    caption: str
+    classes: Mapping[str, str]
+
+
+class CaptionSource(Protocol):
+    """Captions of a data set by themselves, with what they name."""
+
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        """The classes of every aspect, such as the motions; "motion" is always one."""
+
+    def labeled_caption(self, generator: torch.Generator, /) -> LabeledCaption:
+        """Draw a caption as the data set's clips have them."""
+
+
+class ClipData(Protocol):
+    """A data set without end: clip number `item` depends on its configuration and the number only."""
+
+    def clip(self, item: int) -> Clip:
+        """The clip of this number, from 0 on; shuffling from pass to pass happens in here."""
+
+    def fingerprint(self) -> str:
+        """What tells this data from other data, in a result's metadata."""
+
+    def summary(self) -> str:
+        """What and how much it is, in a line or a few for the plan."""
+
+
+@runtime_checkable
+class MotionData(ClipData, CaptionSource, Protocol):
+    """A data set that knows its clips' motions, and draws clips that no training saw."""
+
+    def held_out(self) -> ClipData:
+        """The same kind of clips of pictures that no training saw."""
+
+    def still(self) -> ClipData:
+        """The pictures without the moves: one frame for each clip."""
+
+    def contrast(self, item: int, /) -> str:
+        """The caption of a clip with the words of another motion."""
+
+
+class ClipEncoder(Protocol):
+    """The side of an autoencoder that training needs."""
+
+    def encode(self, pixels: Tensor, /) -> Tensor:
+        """Pixels `b c h w` in [-1, 1] to latents `b c h w`."""
+
+    def encode_clip(self, clip: Tensor, /) -> Tensor:
+        """Pixels `b c t h w` to latents `b c t h w`."""
+
+
+@dataclass(frozen=True)
+class RawClips:
+    """Clips of one batch as they come from the data set: pixels or latents `b c t h w`, and their numbers.
+
+    `text` and `pooled_text` are features of the captions, `b n d` and `b d`, where the data set has them.
+    """
+
+    pixels: Tensor | None
+    latents: Tensor | None
+    image: Tensor
+    image_index: Tensor
+    captions: list[str]
+    fps: Tensor | None
+    items: list[int]
+    text: Tensor | None = None
+    pooled_text: Tensor | None = None
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> "RawClips":
+        """The same on a device."""
+
+        def moved(tensor: Tensor | None) -> Tensor | None:
+            return None if tensor is None else tensor.to(device, non_blocking=non_blocking)
+
+        image, image_index = (tensor.to(device, non_blocking=non_blocking) for tensor in (self.image, self.image_index))
+        pixels, latents, fps = moved(self.pixels), moved(self.latents), moved(self.fps)
+        text, pooled_text = moved(self.text), moved(self.pooled_text)
+        return RawClips(pixels, latents, image, image_index, self.captions, fps, self.items, text, pooled_text)
+
+
+@dataclass(frozen=True)
+class ClipBatch:
+    """Clips as an objective sees them, on the training device.
+
+    Attributes:
+        image: pixels of the given frames, `b c h w` in [-1, 1]; `image_index` are their numbers, `b`.
+        latents: `b c t h w`.
+        captions: one for each clip.
+        fps: frames per second, `b`; None if one of the clips has none.
+        items: the clips' numbers in the data set, on which all random draws depend.
+        text, pooled_text: features of the captions, `b n d` and `b d`, where the data set has them.
+        given: latents of pictures of other clips in place of the given frames', `b c 1 h w`, to see what they cost.
+    """
+
+    image: Tensor
+    image_index: Tensor
+    latents: Tensor
+    captions: list[str]
+    fps: Tensor | None
+    items: list[int]
+    text: Tensor | None = None
+    pooled_text: Tensor | None = None
+    given: Tensor | None = None
+
+    @property
+    def image_latent(self) -> Tensor:
+        """Latents of the given frames as they are in the clips, `b c 1 h w`."""
+        if self.given is not None:
+            return self.given
+        clips = torch.arange(len(self.latents), device=self.latents.device)
+        return self.latents[clips, :, self.image_index][:, :, None]
+
+
+@dataclass(frozen=True)
+class Items(torch.utils.data.Dataset[tuple[int, Clip]]):
+    """A data set as the loader of PyTorch wants it: the numbers come from a sampler."""
+
+    data: ClipData
+
+    def __getitem__(self, item: int) -> tuple[int, Clip]:
+        return item, self.data.clip(item)
+
+
+def collate(numbered: Sequence[tuple[int, Clip]]) -> RawClips:
+    """Put clips of one size into a batch; raises ValueError for a mixture of pixels and latents."""
+    clips = [clip for _, clip in numbered]
+    cached = [clip.latents is not None for clip in clips]
+    if any(cached) and not all(cached):
+        raise ValueError("some clips of a batch come as pixels and some as latents: fill the cache before training")
+    fps = [clip.fps for clip in clips if clip.fps is not None]
+    return RawClips(
+        pixels=None if all(cached) else torch.stack([clip.pixels for clip in clips if clip.pixels is not None]),
+        latents=torch.stack([clip.latents for clip in clips if clip.latents is not None]) if all(cached) else None,
+        image=torch.stack([clip.image for clip in clips]),
+        image_index=torch.tensor([clip.image_index for clip in clips]),
+        captions=[clip.caption for clip in clips],
+        fps=torch.tensor(fps) if len(fps) == len(clips) else None,
+        items=[item for item, _ in numbered],
+        text=_stacked([clip.text for clip in clips]),
+        pooled_text=_stacked([clip.pooled_text for clip in clips]),
+    )
+
+
+def _stacked(tensors: list[Tensor | None]) -> Tensor | None:
+    """One tensor of all, if every clip has one."""
+    there = [tensor for tensor in tensors if tensor is not None]
+    return torch.stack(there) if len(there) == len(tensors) else None
+
+
+@torch.no_grad()
+def encode_clips(raw: RawClips, autoencoder: ClipEncoder) -> ClipBatch:
+    """Bring clips to latents with a frozen autoencoder, unless they are latents already."""
+    if raw.latents is not None:
+        latents = raw.latents
+    else:
+        assert raw.pixels is not None  # collate has the one or the other
+        latents = autoencoder.encode_clip(raw.pixels)
+    return ClipBatch(
+        raw.image, raw.image_index, latents.float(), raw.captions, raw.fps, raw.items, raw.text, raw.pooled_text
+    )

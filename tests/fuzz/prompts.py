@@ -34,10 +34,11 @@ LITERALS = (
 # What stops a training before its process begins; with good inputs every prompt would train.
 TRAININGS: tuple[dict[str, Any], ...] = (
     {"config": "train.resume_from_checkpoint = '/x'"}, {"config": "[data]\npath = '/'"}, {"config": "[" * 3000},
-    {"config": "[validation]\nimage = '/etc/passwd'"}, {"config": "[train]\noutput_dir = '/x'"},
+    {"config": "[validation]\nimage = '/etc/passwd'"}, {"config": "[train]\noutput_dir = '/x'"}, {"checkpoint": None},
     {"config": "a = 1e999"}, {"data": "/"}, {"data": ".."}, {"data": "nothing here"}, {"data": "\\\\server\\x"},
-    {"output_name": "CON"}, {"output_name": "a/b"}, {"output_name": ""}, {"output_name": "x" * 238}, {"method": "video_base"}, {"steps": -1},
-    {"checkpoint": "../x"}, {"checkpoint": None}, {"learning_rate": float("nan")}, {"config": "[data]\nframes = 'x'"},
+    {"output_name": "CON"}, {"output_name": "a/b"}, {"output_name": ""}, {"output_name": "x" * 238}, {"steps": -1},
+    {"method": "video_base"}, {"checkpoint": "../x"}, {"learning_rate": float("nan")},
+    {"config": "[data]\nframes = 'x'"},
 )  # fmt: skip
 
 
@@ -77,7 +78,8 @@ def write_latents(folder: Path) -> list[str]:
     odd = {
         "scalar": torch.tensor(1.0), "rank1": torch.rand(4), "rank3": torch.rand(4, 8, 8),
         "rank5": torch.rand(1, 4, 2, 8, 8), "empty": torch.rand(0, 4, 8, 8), "whole": torch.ones(2, 4, 8, 8).int(),
-        "nan": torch.full((2, 4, 8, 8), float("nan")), "channels": torch.rand(2, 7, 8, 8), "half": torch.rand(2, 12, 8, 8).half(),
+        "nan": torch.full((2, 4, 8, 8), float("nan")), "channels": torch.rand(2, 7, 8, 8),
+        "half": torch.rand(2, 12, 8, 8).half(),
     }  # fmt: skip
     for name, tensor in odd.items():
         save_file({"latent_tensor": tensor, "latent_format_version_0": torch.tensor([])}, folder / f"{name}.latent")

@@ -49,12 +49,12 @@ def test_links_are_followed_before_a_path_is_taken(
 ) -> None:
     root = Path(host_module("folder_paths").get_input_directory())
     (root / "clips").mkdir(exist_ok=True)
-    for name, target in (("inside", root / "clips"), ("outside", tmp_path), ("nowhere", tmp_path / "nothing")):
+    for name, target in (("inside", root / "clips"), ("link_a", tmp_path), ("link_b", tmp_path / "nothing")):
         (root / name).symlink_to(target)
     assert paths.existing_path("clips", "data") == root / "clips"
     assert paths.existing_path(str(root / "inside"), "data") == root / "inside"
     sentences = []
-    for name in ("outside", "nowhere"):
+    for name in ("link_a", "link_b"):
         with pytest.raises(ValueError, match="outside of") as caught:
             paths.existing_path(name, "data")
         sentences.append(str(caught.value).replace(name, "link"))

@@ -16,6 +16,8 @@ CLOSED = {
     "method.options.encoder_file", "method.adapter.channels", "method.adapter.image_features", "method.adapter.sites",
     "method.adapter.projection.image_features", "method.adapter.projection.output_features",
     "method.adapter.injection.sites", "method.adapter.injection.context_dim",
+    "data.folder", "data.split", "data.figures", "data.motions", "data.backgrounds", "data.sides", "data.off_center",
+    "data.named",
 }  # fmt: skip
 CLOSED_TABLES = ("model.", "method.adapter.unet.", "method.adapter.injection.visual_detail.")
 
@@ -38,7 +40,7 @@ def known(core: Callable[[str], Any]) -> dict[str, set[Any]]:
     """Every key of every kind of training, and the types that it may have."""
     training, adapters, found = core("training.methods"), core("weights.adapters").ADAPTERS, dict[str, set[Any]]()
     sections = [(core("training.config").TrainingConfig, "")]
-    sections += [(kind.config, "data") for kind in core("training.datasets").DATASETS.values()]
+    sections += [(kind.config, "data") for kind in core("data.datasets").DATASETS.values()]
     for method in training.METHODS.values():
         sections += [(method.options, "method.options"), (adapters[method.kind].configs[0], "method.adapter")]
     for kind, place in sections:

@@ -34,8 +34,8 @@ def test_what_belongs_on_a_link_is_no_literal(checked: Any, node_classes: dict[s
 
 def test_a_wrapped_node_is_refused_through_execute(node_classes: dict[str, Any]) -> None:
     node = node_classes["I2VVideoLatent"]
-    with pytest.raises(ValueError, match=r"^Video Latent: height expects a whole number from 16 to"):
-        node.execute(64, -3, 2)
+    with pytest.raises(ValueError, match=r"^Video Latent: width expects a whole number from 16 to"):
+        node.execute(2, -3, 64)
 
 
 @pytest.mark.parametrize(

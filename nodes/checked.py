@@ -112,7 +112,7 @@ def _text_problem(value: Any) -> str | None:
 def _image_problem(value: Any) -> str | None:
     # Whether they are finite, who takes them says with more advice, and at less cost.
     fits = isinstance(value, Tensor) and value.ndim == 4 and value.numel() and value.is_floating_point()
-    return None if fits else _link("IMAGE") + ", frames `t h w c`"
+    return None if fits else _link("IMAGE") + ", at least one frame of `t h w c`"
 
 
 def _latent_problem(value: Any) -> str | None:

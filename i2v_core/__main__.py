@@ -140,12 +140,15 @@ def inspect(arguments: argparse.Namespace) -> None:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Compare a video with the picture and the prompt that it was made from."""
+    """Compare a video with the picture and the prompt that it was made from; show them side by side if asked to."""
     from .metrics.camera_motion import measure_camera_motion
     from .metrics.pixels import psnr
-    from .video import fit_image, frames_to_clip, read_video, to_model_range
+    from .video import Encoding, fit_image, frames_to_clip, read_video, side_by_side, to_model_range, write_video
 
     video = read_video(arguments.video)
+    if arguments.preview:
+        enlarged = side_by_side(read_picture(arguments.image), video.frames)
+        print(write_video(arguments.preview, enlarged, video.fps, Encoding("webp")).path)
     clip = frames_to_clip(video.frames)
     fitted = to_model_range(fit_image(read_picture(arguments.image), *clip.shape[-2:])).permute(2, 0, 1)
     print(f"frames: {clip.shape[1]} of {clip.shape[3]}x{clip.shape[2]} pixels at {float(video.fps):g} per second")
@@ -254,6 +257,7 @@ def parser() -> argparse.ArgumentParser:
     sub = command(measure, "video")
     sub.add_argument("--image", required=True)
     sub.add_argument("--prompt", required=True)
+    sub.add_argument("--preview", help="write the picture beside the video, enlarged and looping, to this .webp file")
     return main
 
 

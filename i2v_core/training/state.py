@@ -91,11 +91,11 @@ class RunState:
         except ValueError as error:
             raise ValueError(f"'{folder}' is no checkpoint from which this training can go on: {error}") from error
         exact = {name: [_layout(parameter)] for name, parameter in self.trained.items()}
-        for name, tensor in read_tensors(folder, "trained", exact):
+        for name, tensor in read_tensors(folder / "trained.safetensors", exact):
             _copy([tensor], [self.trained[name]])
         if self.average is not None and steps is not None:
             averages = dict(zip(self.trained, self.average.tensors, strict=True))
-            for name, tensor in read_tensors(folder, "average", exact):
+            for name, tensor in read_tensors(folder / "average.safetensors", exact):
                 _copy([tensor], [averages[name]])
             self.average.steps = steps
         self._restore_moments(folder)
@@ -119,7 +119,7 @@ class RunState:
             for state, choices in _moment_layouts(parameter, eight_bit).items()
         }
         states = dict[str, dict[str, Any]]()
-        for key, tensor in read_tensors(folder, "optimizer", layouts, whole=False):
+        for key, tensor in read_tensors(folder / "optimizer.safetensors", layouts, whole=False):
             state, _, name = key.partition("/")
             states.setdefault(name, {})[state] = _restored(self.trained[name], state, tensor, eight_bit)
         for name, found in states.items():

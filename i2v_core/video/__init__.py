@@ -15,6 +15,7 @@ from .frames import (
 )
 from .read import Clip, FrameIndex, as_fps, index_frames, read_frames, read_video, select_frames, stream_frames
 from .read_audio import read_audio
+from .side_by_side import side_by_side
 from .write import Encoding, WrittenVideo, play_order, write_video
 
 __all__ = [
@@ -38,6 +39,7 @@ __all__ = [
     "read_frames",
     "read_video",
     "select_frames",
+    "side_by_side",
     "stream_frames",
     "to_bytes",
     "to_model_range",

@@ -80,7 +80,7 @@ def _problem(kind: str, entry: Any, value: Any) -> str | None:
     if kind == "COMBO":
         if value in (options := list(entry.options or ())) and isinstance(value, str):
             return None
-        return f"one of {', '.join(options[:CHOICES])}{' and others' if len(options) > CHOICES else ''}"
+        return f"one of its list ({', '.join(options[:CHOICES])}{', ...' if len(options) > CHOICES else ''})"
     if kind in CLASSES:
         return None if isinstance(value, CLASSES[kind]) else _link(kind)
     if kind in ABILITIES:

@@ -35,7 +35,7 @@ def test_steps_are_left_out_and_the_next_run_remembers_none_of_them(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    model, given = cached(tiny.model, 100.0), prepare(tiny)
+    model, given = cached(tiny.model, 2.0), prepare(tiny)
     first = sample(model, given, steps=4)
     assert left_out(caplog)[-1].endswith("in 3 of 4")
     assert not torch.equal(first, sample(tiny.model, given, steps=4))
@@ -57,7 +57,7 @@ def test_samplers_that_go_back_compute_anew(
 
     caplog.set_level(logging.INFO)
     sigmas = torch.tensor([5.0, 3.0, 1.0, 4.0, 2.0, 0.0])
-    sampled(cached(tiny.model, 100.0), prepare(tiny), sigmas)
+    sampled(cached(tiny.model, 2.0), prepare(tiny), sigmas)
     assert left_out(caplog)[-1].endswith("in 3 of 5")
 
 
@@ -96,7 +96,7 @@ def test_branches_together_and_one_after_the_other_remember_alike(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
-    model, given = cached(tiny.model, 100.0), prepare(tiny)
+    model, given = cached(tiny.model, 2.0), prepare(tiny)
     together = sample(model, given, steps=4)
     assert left_out(caplog)[-1].endswith("in 3 of 4")
     monkeypatch.setattr(tiny.model.model, "memory_usage_factor", 1e12)

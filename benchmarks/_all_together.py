@@ -25,12 +25,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks._measure import peak_memory, seconds
 from benchmarks._unseen import moves_followed, unseen_clips
 from i2v_core import Checkpoint, load_checkpoint
+from i2v_core.data.moving_crops import CaptionedClip
 from i2v_core.denoiser import Denoiser
-from i2v_core.generate import GenerateConfig, encode_conditions, guided, per_clip_noise, sample
+from i2v_core.generate import GenerateConfig, encode_conditions
 from i2v_core.metrics.pixels import psnr
 from i2v_core.metrics.similarity import isim_average, isim_curve
 from i2v_core.model.image_encoder import ImageEncoder
-from i2v_core.training.moving_crops import CaptionedClip
+from i2v_core.sampling import guided, per_clip_noise, sample
 from i2v_core.weights import load_adapter
 
 DEMO = Path(__file__).resolve().parents[1] / "demo"

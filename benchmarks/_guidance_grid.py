@@ -23,11 +23,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _unseen import moves_followed, unseen_clips
 
 from i2v_core import load_checkpoint
+from i2v_core.data.moving_crops import CaptionedClip
 from i2v_core.denoiser import Denoiser
 from i2v_core.diffusion.guidance import DualGuidance
-from i2v_core.generate import GenerateConfig, encode_conditions, null_conditions, sample
+from i2v_core.generate import GenerateConfig, encode_conditions, null_conditions
 from i2v_core.metrics.pixels import psnr, ssim
-from i2v_core.training.moving_crops import CaptionedClip
+from i2v_core.sampling import sample
 from i2v_core.video.frames import to_unit_range
 from i2v_core.weights import Checkpoint, load_adapter
 

@@ -15,12 +15,12 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from i2v_core import Checkpoint, load_checkpoint
+from i2v_core.data.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, MovingCrops, MovingCropsConfig
 from i2v_core.denoiser import Denoiser
 from i2v_core.evaluation import evaluate_motion
-from i2v_core.generate import GenerateConfig, encode_conditions, per_clip_noise, sample
+from i2v_core.generate import GenerateConfig, encode_conditions
 from i2v_core.model.look_back import LookBackState
-from i2v_core.streaming import sample_pieces
-from i2v_core.training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, MovingCrops, MovingCropsConfig
+from i2v_core.sampling import per_clip_noise, sample, sample_pieces
 from i2v_core.weights import load_adapter
 
 LONGER = 4

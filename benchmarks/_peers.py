@@ -12,7 +12,7 @@ import torch
 from _measure import peak_memory
 from torch import Tensor, nn
 
-from i2v_core.compiled import compile_blocks
+from i2v_core.model.compiled import compile_blocks
 from i2v_core.model.video_unet import VideoUNet
 
 ROOT = Path(__file__).resolve().parents[1]

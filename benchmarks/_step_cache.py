@@ -20,12 +20,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _unseen import moves_followed, unseen_clips
 
 from i2v_core import load_checkpoint
+from i2v_core.data.moving_crops import CaptionedClip
 from i2v_core.denoiser import Denoiser
-from i2v_core.generate import GenerateConfig, encode_conditions, sample
+from i2v_core.generate import GenerateConfig, encode_conditions
 from i2v_core.metrics.pixels import psnr
 from i2v_core.model.step_cache import StepCache, StepCacheConfig
 from i2v_core.model.video_unet import VideoUNet
-from i2v_core.training.moving_crops import CaptionedClip
+from i2v_core.sampling import sample
 from i2v_core.weights import Checkpoint
 
 ROOT = Path(__file__).resolve().parents[1]

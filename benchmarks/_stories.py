@@ -19,13 +19,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from i2v_core import load_checkpoint
-from i2v_core.generate import GenerateConfig
-from i2v_core.metrics.camera_motion import measure_camera_motion
-from i2v_core.metrics.color_drift import color_drift
-from i2v_core.metrics.frame_steps import frame_steps, join_ratios
-from i2v_core.metrics.pixels import psnr
-from i2v_core.stories import Part, Story, join_clips, tell_story
-from i2v_core.training.moving_crops import (
+from i2v_core.data.moving_crops import (
     MOTIONS,
     TEST_PHOTOGRAPHS,
     caption,
@@ -33,6 +27,12 @@ from i2v_core.training.moving_crops import (
     render_window,
     window_path,
 )
+from i2v_core.generate import GenerateConfig
+from i2v_core.metrics.camera_motion import measure_camera_motion
+from i2v_core.metrics.color_drift import color_drift
+from i2v_core.metrics.frame_steps import frame_steps, join_ratios
+from i2v_core.metrics.pixels import psnr
+from i2v_core.stories import Part, Story, join_clips, tell_story
 from i2v_core.video import clip_to_frames
 
 PARTS, FRAMES, SIZE = 4, 8, 64

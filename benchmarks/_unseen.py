@@ -2,8 +2,8 @@
 
 from torch import Tensor
 
+from i2v_core.data.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops, MovingCropsConfig
 from i2v_core.metrics.camera_motion import measure_camera_motion
-from i2v_core.training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops, MovingCropsConfig
 
 
 def unseen_clips(count: int) -> list[CaptionedClip]:

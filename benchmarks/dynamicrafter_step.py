@@ -25,7 +25,6 @@ from _measure import Ratio, in_turn, matrix_rate, read_rate
 from _options import benchmark_options, read_options
 from _peers import MIB, above_weights, check_equal, compile_and_warm, difference, print_table, seeded_weights
 
-from i2v_core.build import build_unet
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 
 FRAMES, SHAPES = 16, {"512 x 320": (40, 64), "1024 x 576": (72, 128)}
@@ -35,7 +34,7 @@ FIRST, LATER, COMPILED = "first step", "later step", "later step, compiled"
 def make(width: int, h: int, w: int, device: str, dtype: torch.dtype) -> tuple[VideoUNet, dict[str, Any]]:
     """A network with seeded weights, and what it is called with."""
     config = VideoUNetConfig(in_channels=8, model_channels=width, image_gate="fixed", fps_embedding=True)
-    unet = build_unet(config, device=device, dtype=dtype).eval()
+    unet = VideoUNet(config, device=device, dtype=dtype).eval()
     unet.load_state_dict(seeded_weights(unet))
     draw = torch.Generator().manual_seed(0)
 

@@ -26,16 +26,16 @@ from _peers import MIB, ROOT, above_weights, print_table, seeded_weights
 
 from i2v_core import generate, load_checkpoint
 from i2v_core.__main__ import DEMO, read_picture
-from i2v_core.build import build_autoencoder, build_image_projection, build_unet
-from i2v_core.companions.image import ClipImageConfig, ClipImageEncoder, build_image_tower
-from i2v_core.companions.text import ClipTextConfig, ClipTextEncoder, build_text_tower
 from i2v_core.generate import Animator, GenerateConfig
 from i2v_core.model.autoencoder import AutoencoderConfig
-from i2v_core.model.image_projection import ImageProjectionConfig
-from i2v_core.model.video_unet import VideoUNetConfig
+from i2v_core.model.image_projection import ImageProjection, ImageProjectionConfig
+from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from i2v_core.presets import PRESETS
 from i2v_core.video import clip_to_frames, write_video
 from i2v_core.weights import Checkpoint
+from i2v_core.weights.companions.image import ClipImageConfig, ClipImageEncoder, build_image_tower
+from i2v_core.weights.companions.text import ClipTextConfig, ClipTextEncoder, build_text_tower
+from i2v_core.weights.contents import build_autoencoder
 
 STAGES = ("load", "encode", "sample", "decode", "write")
 
@@ -87,8 +87,8 @@ def dynamicrafter(sizes: Sizes, device: str, dtype: torch.dtype) -> Checkpoint:
     """A checkpoint of DynamiCrafter 1024's kind with seeded random weights."""
     factory: dict[str, Any] = {"device": device, "dtype": dtype}
     return Checkpoint(
-        unet=half_inside(seeded(build_unet(sizes.unet, **factory)), dtype),  # type: ignore[arg-type]
-        image_projection=seeded(build_image_projection(sizes.projection, **factory)),
+        unet=half_inside(seeded(VideoUNet(sizes.unet, **factory)), dtype),  # type: ignore[arg-type]
+        image_projection=seeded(ImageProjection(sizes.projection, **factory)),
         autoencoder=seeded(build_autoencoder(sizes.autoencoder, **factory)),
         text_encoder=ClipTextEncoder(sizes.text, seeded(build_text_tower(sizes.text, **factory))),
         image_encoder=ClipImageEncoder(sizes.image, seeded(build_image_tower(sizes.image, **factory))),

@@ -19,12 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _measure import matrix_rate, peak_memory, read_rate, seconds
 from _options import benchmark_options, read_options
 
-from i2v_core.build import build_look_back, build_unet
 from i2v_core.conditions import Conditions
 from i2v_core.denoiser import Denoiser
 from i2v_core.diffusion.guidance import ClassifierFreeGuidance
 from i2v_core.diffusion.schedule import Schedule
-from i2v_core.generate import SamplingConfig
 from i2v_core.model.attention import scaled_dot_product_attention
 from i2v_core.model.blocks import use_channels_last
 from i2v_core.model.look_back import (
@@ -36,7 +34,7 @@ from i2v_core.model.look_back import (
     look_back_literally,
 )
 from i2v_core.model.video_unet import LayerFactory, VideoUNet, VideoUNetConfig
-from i2v_core.streaming import sample_pieces
+from i2v_core.sampling import SamplingConfig, sample_pieces
 
 FRAMES = (8, 16, 32, 64, 96)
 SD15 = VideoUNetConfig(
@@ -60,12 +58,12 @@ class Case:
         return torch.randn(*shape, device=self.device, dtype=self.dtype)
 
     def network(self) -> VideoUNet:
-        return build_unet(self.unet, device=self.device, dtype=self.dtype).eval()
+        return VideoUNet(self.unet, device=self.device, dtype=self.dtype).eval()
 
     def look_back(self, adapter: str = "causal") -> LookBack:
         sites = find_sites("stage", self.unet.model_channels, self.unet.channel_mult, self.unet.num_res_blocks)
         config = replace(LOOK_BACK_PRESETS["compact"], adapter=adapter, sites=sites)  # type: ignore[arg-type]
-        look_back = build_look_back(config, device=self.device, dtype=self.dtype).eval()
+        look_back = LookBack(config, device=self.device, dtype=self.dtype).eval()
         for name, parameter in look_back.named_parameters():
             if "history" in name:
                 parameter.div_(config.depth)
@@ -166,7 +164,7 @@ def prediction() -> None:
     def fused(q: Tensor, k: Tensor, v: Tensor, heads: int, **_: object) -> Tensor:
         return torch.empty_like(q)  # as GPUs attend, without the table of scores
 
-    network = build_unet(case.unet, attention=fused, device="meta", dtype=case.dtype)
+    network = VideoUNet(case.unet, attention=fused, device="meta", dtype=case.dtype)
     look_back = case.look_back("centered")
     x, text, times = case.random(2, 4, 48, 32, 32), case.random(2, 77, 768), torch.full((2,), 500.0, device="meta")
     activations = peak_memory(lambda: network(x, times, text, after_block=look_back.after_block()))

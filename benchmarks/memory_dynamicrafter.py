@@ -19,10 +19,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from _floor import necessary_activation, weight_bytes
 from _measure import counted, growth, process_peak
 
-from i2v_core.build import build_autoencoder, build_unet
 from i2v_core.model import autoencoder, parts
 from i2v_core.model.autoencoder import AutoencoderConfig
-from i2v_core.model.video_unet import VideoUNetConfig
+from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
+from i2v_core.weights.contents import build_autoencoder
 
 UNET = VideoUNetConfig(in_channels=8, image_gate="fixed", fps_embedding=True)
 GIB = 2**30
@@ -30,7 +30,7 @@ Stage = Callable[[], object]
 
 
 def make_unet(config: VideoUNetConfig, clips: int, frames: int, h: int, w: int, **factory: Any) -> tuple[Any, Stage]:
-    unet = build_unet(config, **factory)
+    unet = VideoUNet(config, **factory)
     x = torch.zeros(clips, config.in_channels, frames, h, w, **factory)
     text = torch.zeros(clips, 77, config.context_dim, **factory)
     tokens = torch.zeros(clips, frames, 16, config.context_dim, **factory)

@@ -17,12 +17,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _measure import grown_by, growth
 
-from i2v_core.build import build_look_back, build_temporal_noise_fusion, build_unet
 from i2v_core.conditions import Conditions
 from i2v_core.denoiser import Denoiser
-from i2v_core.model.look_back import LOOK_BACK_PRESETS, LookBackConfig, find_sites
-from i2v_core.model.temporal_noise_fusion import TemporalNoiseFusionConfig
-from i2v_core.model.video_unet import VideoEncoder, VideoUNetConfig
+from i2v_core.model.look_back import LOOK_BACK_PRESETS, LookBack, LookBackConfig, find_sites
+from i2v_core.model.temporal_noise_fusion import TemporalNoiseFusion, TemporalNoiseFusionConfig
+from i2v_core.model.video_unet import VideoEncoder, VideoUNet, VideoUNetConfig
 from i2v_core.presets import PRESETS
 from i2v_core.training.adapter import is_temporal
 from i2v_core.training.memory import MakeStep, predict_memory
@@ -52,7 +51,7 @@ def training_step(
     """A step of a method whose networks `parts` makes beside the base, on latents of this size."""
 
     def make() -> tuple[nn.Module, Callable[[], Tensor]]:
-        unet = build_unet(unet_config)
+        unet = VideoUNet(unet_config)
         for name, parameter in unet.named_parameters():
             parameter.requires_grad_(trained_along(name))
         networks = parts(unet)
@@ -84,7 +83,7 @@ def training_step(
 def look_back(preset: str, frames: int, h: int, w: int, checkpointing: bool) -> MakeStep:
     return training_step(
         STABLE_DIFFUSION, "stable_diffusion_1_5",
-        lambda _: {"look_back": build_look_back(with_sites(LOOK_BACK_PRESETS[preset], STABLE_DIFFUSION))},
+        lambda _: {"look_back": LookBack(with_sites(LOOK_BACK_PRESETS[preset], STABLE_DIFFUSION))},
         lambda _: False, frames, h, w, checkpointing,
     )  # fmt: skip
 
@@ -97,7 +96,7 @@ def with_sites(config: LookBackConfig, unet: VideoUNetConfig) -> LookBackConfig:
 def trip(base: bool, frames: int, h: int, w: int, checkpointing: bool) -> MakeStep:
     return training_step(
         MODELSCOPE, "modelscope",
-        lambda _: {"temporal_noise_fusion": build_temporal_noise_fusion(TemporalNoiseFusionConfig())},
+        lambda _: {"temporal_noise_fusion": TemporalNoiseFusion(TemporalNoiseFusionConfig())},
         lambda name: base and is_temporal(name), frames, h, w, checkpointing,
     )  # fmt: skip
 
@@ -139,7 +138,7 @@ SMALL = replace(STABLE_DIFFUSION, model_channels=64)
 CASES = {
     name: lambda checkpointing=checkpointing: training_step(
         SMALL, "stable_diffusion_1_5",
-        lambda _: {"look_back": build_look_back(with_sites(LOOK_BACK_PRESETS["compact"], SMALL))},
+        lambda _: {"look_back": LookBack(with_sites(LOOK_BACK_PRESETS["compact"], SMALL))},
         lambda _: False, 8, 32, 32, checkpointing,
     )
     for name, checkpointing in (("checkpointing", True), ("no checkpointing", False))

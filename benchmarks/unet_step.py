@@ -28,7 +28,6 @@ from _options import benchmark_options, read_options
 from _peers import MIB, above_weights, check_equal, compile_and_warm, difference, print_table
 from diffusers import UNet3DConditionModel
 
-from i2v_core.build import build_unet
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from i2v_core.weights import key_maps
 from i2v_core.weights.foreign import linear_projections
@@ -59,7 +58,7 @@ class Case:
             times = torch.full((2,), 500.0)
         weights = theirs.state_dict()
         layout = key_maps.diffusers_layout(weights)
-        ours = build_unet(VideoUNetConfig(model_channels=width), device="meta", dtype=dtype).eval()
+        ours = VideoUNet(VideoUNetConfig(model_channels=width), device="meta", dtype=dtype).eval()
         named = {key_maps.from_diffusers(name, layout): tensor for name, tensor in weights.items()}
         ours.load_state_dict(linear_projections(named), assign=True)
         return cls(ours, theirs, x, times, text)

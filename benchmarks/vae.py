@@ -25,8 +25,8 @@ from _options import benchmark_options, read_options
 from _peers import MIB, above_weights, check_equal, difference, import_host, print_table, seeded_weights
 from torch.utils.flop_counter import FlopCounterMode
 
-from i2v_core.build import build_autoencoder
 from i2v_core.model.autoencoder import AutoencoderConfig
+from i2v_core.weights.contents import build_autoencoder
 
 Step = Callable[[Tensor], Tensor]
 OURS, DIFFUSERS, HOST = SIDES = ("ours", "diffusers", "host")

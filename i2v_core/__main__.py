@@ -11,7 +11,6 @@ from pathlib import Path
 from torch import Tensor
 
 from . import generate, load_checkpoint, save_checkpoint
-from .companions.command import add_base_arguments, base_files
 from .denoiser import Denoiser
 from .diffusion.guidance import ScaleSchedule, parse_scale
 from .evaluation.command import add_arguments as add_evaluation_arguments
@@ -27,6 +26,7 @@ from .weights import (
     read_adapter,
     read_checkpoint,
 )
+from .weights.companions.command import add_base_arguments, base_files
 
 Command = Callable[[argparse.Namespace], int | None]
 
@@ -79,7 +79,7 @@ def train(arguments: argparse.Namespace) -> int:
 
 def audit(arguments: argparse.Namespace) -> None:
     """Look at all clips of a data set: which are used for training, which are not, and why."""
-    from .training.data import DataConfig, audit_data
+    from .data import DataConfig, audit_data
 
     names = ("path", "frames", "target_fps", "frame_stride", "image_fps", "cache_directory")
     config = DataConfig(**{name: getattr(arguments, name) for name in names})
@@ -159,7 +159,7 @@ def load_denoiser(arguments: argparse.Namespace, *, compiled: bool = False) -> t
     adapters = [load_adapter(path, device=arguments.device) for path in arguments.adapter]
     denoiser = Denoiser.adapted(checkpoint.unet, checkpoint.preset, adapters)
     if compiled:
-        from .compiled import compile_blocks
+        from .model.compiled import compile_blocks
 
         compile_blocks(denoiser.network)
         progress("the first step compiles the network block by block, which takes a minute or more")

@@ -1,42 +1,28 @@
 """One generation, from a picture and a prompt to pixels, without a host."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from .companions.image import ClipImageEncoder
-from .companions.text import ClipTextEncoder
-from .companions.usual import AUTOENCODER, IMAGE_ENCODER, TEXT_ENCODER
 from .conditions import Conditions
 from .denoiser import Denoiser
-from .diffusion.guidance import ClassifierFreeGuidance, DualGuidance, GuidanceOrder, ScaleSchedule, progress_at
-from .diffusion.initialization import pin_first
-from .diffusion.samplers import Callback, sample_ddim
-from .diffusion.schedule import Spacing
+from .diffusion.guidance import ClassifierFreeGuidance, DualGuidance, GuidanceOrder, ScaleSchedule
+from .diffusion.samplers import Callback
 from .model.autoencoder import Autoencoder
 from .model.image_projection import ImageProjection
 from .model.image_retention import WHITE
-from .model.look_back import LookBackState
 from .model.patch_autoencoder import PatchAutoencoder
 from .model.text_encoder import TextEncoder
 from .presets import Preset
-from .video.frames import fit_image, fit_size, to_model_range
+from .sampling import SamplingConfig, per_clip_noise, sample, sample_pieces
+from .video.frames import check_size, fit_image, to_model_range
 from .weights import Checkpoint
-
-
-@dataclass(frozen=True)
-class SamplingConfig:
-    """How latents are sampled; `together` runs the passes of a dual guidance as one batch where memory allows."""
-
-    steps: int
-    spacing: Spacing
-    guidance: ClassifierFreeGuidance | DualGuidance
-    eta: float = 0.0
-    together: bool = True
+from .weights.checkpoint import lacking_parts
+from .weights.companions.image import ClipImageEncoder
+from .weights.companions.text import ClipTextEncoder
+from .weights.companions.usual import IMAGE_ENCODER
 
 
 @dataclass(frozen=True)
@@ -112,9 +98,7 @@ class Animator:
         Raises ValueError for a size that is no multiple of 8, naming the nearest.
         """
         height, width = config.height or self.preset.height, config.width or self.preset.width
-        if height % 8 or width % 8:
-            nearest = "x".join(str(side) for side in fit_size(height, width))
-            raise ValueError(f"height and width must be multiples of 8, got {height}x{width}; the nearest is {nearest}")
+        check_size(height, width)
         device = next(self.denoiser.network.parameters()).device
         return to_model_range(fit_image(image, height, width)).permute(2, 0, 1)[None].to(device)
 
@@ -154,8 +138,6 @@ class Animator:
         callback: Callback | None = None,
     ) -> Iterator[Tensor]:
         """The latents that `animate` joins, one after the other: a single one unless `frames_at_once` is set."""
-        from .streaming import sample_pieces  # that file needs this one
-
         given = (self.autoencoder.encode(picture) if image_latent is None else image_latent)[:, :, None]
         sampling = config.sampling(self.preset)
         conditional, unconditional, null = self.branches(
@@ -233,20 +215,6 @@ def check_parts(checkpoint: Checkpoint, denoiser: Denoiser | None = None) -> Non
         )
 
 
-def lacking_parts(checkpoint: Checkpoint) -> list[str]:
-    """A sentence for each network that a checkpoint needs to run and has not, with the file that brings it."""
-    unet, lacking = checkpoint.unet.config, []
-    if checkpoint.autoencoder is None:
-        lacking.append(AUTOENCODER.missing(unet.out_channels))
-    if checkpoint.text_encoder is None:
-        lacking.append(TEXT_ENCODER.missing(unet.context_dim))
-    if unet.image_gate != "none" and checkpoint.image_projection is None:
-        lacking.append("this file holds no image projection: take a full or pruned file of this very model")
-    elif unet.image_gate != "none" and checkpoint.image_projection is not None and checkpoint.image_encoder is None:
-        lacking.append(IMAGE_ENCODER.missing(checkpoint.image_projection.config.image_features))
-    return lacking
-
-
 def animate(
     checkpoint: Checkpoint,
     image: Tensor,
@@ -296,96 +264,3 @@ def null_conditions(
     """Conditions without an image: white pictures of the size of `image`, `b 3 H W`."""
     white = torch.full_like(image, WHITE)
     return encode_conditions(text_encoder, texts, autoencoder.encode(white)[:, :, None], white)
-
-
-def sample(
-    denoiser: Denoiser,
-    conditional: Conditions,
-    unconditional: Conditions | None,
-    shape: tuple[int, ...],
-    config: SamplingConfig,
-    *,
-    seeds: list[int],
-    null: Conditions | None = None,
-    callback: Callback | None = None,
-) -> Tensor:
-    """Sample latents `b c t h w` by DDIM; clip i depends on `seeds[i]` only, whatever else is in the batch.
-
-    Args:
-        null: without text and without image, for dual guidance.
-    """
-    schedule, device = denoiser.schedule, conditional.text.device
-    sigmas = schedule.sigmas(config.steps, config.spacing)
-    noise = per_clip_noise(shape, seeds, device)
-    start = noise(-1) * sigmas[0].item()
-    if denoiser.look_back is not None:
-        start = denoiser.start(start, sigmas, conditional)
-    latents = sample_ddim(
-        guided(denoiser, conditional, unconditional, null, config, sigmas),
-        start,
-        sigmas,
-        eta=config.eta,
-        noise=noise,
-        scales=schedule.scale_at(sigmas),
-        callback=callback,
-    )
-    return latents if denoiser.look_back is None else pin_first(latents, denoiser.given(conditional))
-
-
-class GuidedDenoise(Protocol):
-    """The clean estimate at state y and its sigma; `carried` as for `Denoiser.denoise`."""
-
-    def __call__(self, y: Tensor, sigma: Tensor, /, *, carried: LookBackState | None = None) -> Tensor: ...
-
-
-def guided(
-    denoiser: Denoiser,
-    conditional: Conditions,
-    unconditional: Conditions | None,
-    null: Conditions | None,
-    config: SamplingConfig,
-    sigmas: Tensor,
-) -> GuidedDenoise:
-    """The clean estimate at a state and its sigma, under the guidance of the configuration.
-
-    Raises ValueError if a dual guidance lacks conditions.
-    """
-    guidance, conditional = config.guidance, denoiser.prepare(conditional)
-    if isinstance(guidance, ClassifierFreeGuidance):
-        if unconditional is not None:
-            unconditional = replace(denoiser.prepare(denoiser.without_image_tokens(unconditional)), known={})
-        conditional = replace(conditional, known={})
-        return partial(denoiser.denoise, conditional=conditional, unconditional=unconditional, guidance=guidance)
-    if null is None or unconditional is None:
-        raise ValueError("dual guidance needs unconditional and null conditions: empty text with and without the image")
-    unconditional, null = denoiser.prepare(unconditional), denoiser.prepare(denoiser.without_image_tokens(null))
-    if denoiser.image_projection is not None:
-        # As DynamiCrafter: "no image" is said by the tokens, the latent stays in every branch.
-        null = replace(null, image_latent=conditional.image_latent)
-    text_only = replace(
-        conditional,
-        image_latent=null.image_latent,
-        image_tokens=null.image_tokens,
-        image=null.image,
-        image_hint=null.image_hint,
-    )
-    middle = text_only if guidance.order == "text_first" else unconditional
-    branches = [replace(each, known={}) for each in (conditional, middle, null)]
-
-    def denoise(y: Tensor, sigma: Tensor, /, *, carried: LookBackState | None = None) -> Tensor:
-        weights = guidance.at(progress_at(sigma, sigmas))
-        return denoiser.denoise_branches(y, sigma, branches, weights, together=config.together, carried=carried)
-
-    return denoise
-
-
-def per_clip_noise(shape: tuple[int, ...], seeds: list[int], device: torch.device) -> Callable[[int], Tensor]:
-    """A source of standard normals `b c t h w` for each step, one generator for each clip, drawn on the CPU."""
-    if len(seeds) != shape[0]:
-        raise ValueError(f"one seed for each clip is needed: {shape[0]} clips, {len(seeds)} seeds")
-    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-
-    def draw(_: int) -> Tensor:
-        return torch.stack([torch.randn(shape[1:], generator=generator) for generator in generators]).to(device)
-
-    return draw

@@ -8,6 +8,7 @@ from comfy_api.latest import io
 from torch import Tensor
 
 from ..i2v_core.video.frames import FitMode
+from ..i2v_core.weights.companions.usual import IMAGE_ENCODER, IMAGE_PROJECTION
 from .convert import (
     empty_image_latents,
     empty_video_latent,
@@ -16,7 +17,6 @@ from .convert import (
     pinned_video_latent,
     share_image_tokens,
 )
-from .host.companions import IMAGE_PROJECTION, image_encoder
 from .host.conditioning import with_given_image
 from .host.image_projection import HostImageProjection, encode_image_tokens
 from .host.image_retention import with_pixels
@@ -97,7 +97,7 @@ class I2VEncodeImage(io.ComfyNode):
         sees = clip_vision is not None or (image_projection is not None and image_projection.encoder is not None)
         if sees != (image_projection is not None):
             missing = "clip_vision" if clip_vision is None else "image_projection"
-            wanted = image_encoder(1280) if clip_vision is None else IMAGE_PROJECTION
+            wanted = IMAGE_ENCODER.on_canvas(1280) if clip_vision is None else IMAGE_PROJECTION
             raise ValueError(
                 f"Image tokens need both clip_vision and image_projection; {missing} is missing or empty: "
                 f"take {wanted}."

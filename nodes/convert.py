@@ -12,9 +12,16 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..i2v_core.shapes import VideoShape
 from ..i2v_core.video.audio import Audio
-from ..i2v_core.video.frames import FitMode, clip_to_frames, fit_image, frames_to_clip, to_model_range, to_rgb
+from ..i2v_core.video.frames import (
+    FitMode,
+    check_size,
+    clip_to_frames,
+    fit_image,
+    frames_to_clip,
+    to_model_range,
+    to_rgb,
+)
 
 
 def rows_to_clips(rows: Tensor, frames: int) -> Tensor:
@@ -54,7 +61,7 @@ def fit_given_image(image: Tensor, height: int, width: int, mode: FitMode, downs
     if image.ndim != 4 or len(image) != 1:
         count = len(image) if image.ndim == 4 else f"shape {tuple(image.shape)}"
         raise ValueError(f"Expected one picture to animate, got {count}: choose one with ImageFromBatch.")
-    VideoShape(1, 3, 1, height, width).to_latent(1, downscale)
+    check_size(height, width, downscale)
     # The host hands out half precision under --fp16-intermediates.
     return fit_image(image.float(), height, width, mode)
 
@@ -86,8 +93,8 @@ def empty_image_latents(frames: int, height: int, width: int) -> dict[str, Tenso
     Raises ValueError for fewer than one frame, or a size that no latent has.
     """
     _check_frames(frames)
-    latents = VideoShape(1, 3, frames, height, width).to_latent(4, 8)
-    return {"samples": torch.zeros(latents.frames, latents.channels, latents.height, latents.width)}
+    check_size(height, width)
+    return {"samples": torch.zeros(frames, 4, height // 8, width // 8)}
 
 
 def pinned_video_latent(first: Tensor, frames: int) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ SERVER = "server"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--freeze", action="store_true", help="write tests/nodes/frozen_nodes.json anew")
+    parser.addoption("--fuzz", type=int, default=1, metavar="N", help="N times as many cases in tests/fuzz")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -8,10 +8,11 @@ import torch
 
 import dev
 from i2v_core import Checkpoint, load_checkpoint
+from i2v_core.data.datasets import open_data
 from i2v_core.denoiser import Denoiser
-from i2v_core.generate import GenerateConfig, encode_conditions, sample
+from i2v_core.generate import GenerateConfig, encode_conditions
+from i2v_core.sampling import sample
 from i2v_core.training.config_file import read_config
-from i2v_core.training.datasets import open_data
 from i2v_core.weights import load_adapter
 
 DEMO = dev.ROOT / "demo"

@@ -5,8 +5,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from ..companions.command import base_files
 from ..files import atomic_path
+from ..weights.companions.command import base_files
 from .processes import Processes
 from .run import EvaluationConfig
 

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..data.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, MovingCrops, MovingCropsConfig
 from ..denoiser import Denoiser
 from ..files import atomic_path
 from ..generate import GenerateConfig, animate
-from ..training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, MovingCrops, MovingCropsConfig
 from ..video import Encoding, clip_to_frames, fit_image, to_bytes, write_video
 from ..weights import Checkpoint
 from .items import PICTURES, VIDEOS, ClipProtocol, read_clip

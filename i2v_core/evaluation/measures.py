@@ -10,10 +10,10 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..data.moving_crops import PHRASES
 from ..metrics import drift, motion, pixels, similarity
 from ..metrics.camera_motion import measure_camera_motion
 from ..metrics.checks import finite, same_shape
-from ..training.moving_crops import PHRASES
 
 Value = float | list[float]
 T = TypeVar("T")

@@ -8,11 +8,12 @@ import torch
 from einops import repeat
 from torch import Tensor
 
+from ..data.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops, MovingCropsConfig
 from ..denoiser import Denoiser
-from ..generate import Animator, GenerateConfig, check_parts, sample
+from ..generate import Animator, GenerateConfig, check_parts
 from ..metrics.camera_motion import measure_camera_motion
 from ..metrics.pixels import psnr
-from ..training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops, MovingCropsConfig
+from ..sampling import sample
 from ..weights import Checkpoint
 
 

@@ -70,8 +70,16 @@ class AddedStream(ImageStream):
 class ImageInjection(nn.Module):
     """What the image adds within a U-Net; the streams' weights have the names that they have in DynamiCrafter's."""
 
-    def __init__(self, config: ImageInjectionConfig, *, operations: Any = nn, **factory: Any) -> None:
+    def __init__(
+        self,
+        config: ImageInjectionConfig,
+        *,
+        operations: Any = nn,
+        attention: AttentionFunction | None = None,
+        **factory: Any,
+    ) -> None:
         super().__init__()
+        del attention  # every adapter is built alike, and this one attends by the U-Net's own function
         self.config = config
         for site, inner in config.sites.items():
             stream = AddedStream(config.context_dim, inner, config.image_gate, operations, **factory)

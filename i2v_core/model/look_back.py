@@ -13,6 +13,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .attention import AttentionFunction
 from .video_unet import AfterBlock, BlockAddress
 
 Placement = Literal["block", "stage"]
@@ -241,9 +242,11 @@ class LookBack(nn.Module):
         config: LookBackConfig,
         *,
         operations: Any = nn,
+        attention: AttentionFunction | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
+        del attention  # every adapter is built alike, and this one has none
         if not config.sites:
             raise ValueError("a look-back network needs its sites listed: fill config.sites from find_sites")
         super().__init__()

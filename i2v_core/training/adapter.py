@@ -12,10 +12,10 @@ from typing import Any, cast
 
 from torch import nn
 
+from ..data.clips import ClipBatch
 from ..denoiser import Denoiser
 from ..model.video_unet import VideoUNet
 from ..weights import Checkpoint
-from .clips import ClipBatch
 from .config import ConditioningConfig, TrainingConfig
 from .draws import Draws
 from .lesson import ClipLosses, Lesson

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..data.moving_crops import MovingCropsConfig
 from ..diffusion.prediction import Prediction
 from ..model.patch_autoencoder import PatchAutoencoderConfig
 from ..model.text_encoder import TextEncoderConfig
 from ..model.video_unet import VideoUNetConfig
 from ..presets import Preset
-from .moving_crops import MovingCropsConfig
 
 
 @dataclass(frozen=True)
@@ -138,13 +138,13 @@ class DiffusionConfig:
     Attributes:
         prediction: what a new model answers; None takes the preset's. An adapter keeps its base's.
         snr_gamma: weighs the clips' errors by Min-SNR-gamma; None weighs them alike.
-        noisy_share: share of the time steps that is drawn from the noisiest part of the schedule, where the motion is
-            decided; the part begins at `noisy_from` of the schedule.
+        noisy_share: share of the time steps that is drawn from the noisiest part of the schedule, where small models
+            decide the motion; the part begins at `noisy_from` of the schedule. 0, the papers', draws all uniformly.
     """
 
     prediction: Prediction | None = None
     snr_gamma: float | None = None
-    noisy_share: float = 0.5
+    noisy_share: float = 0.0
     noisy_from: float = 0.6
 
 

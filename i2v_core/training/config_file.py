@@ -10,11 +10,11 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from ..data.datasets import DATASETS, kind_of
 from ..files import StrPath, atomic_path
 from ..weights import CheckpointError
 from ..weights.configs import decode_config
 from .config import TrainingConfig
-from .datasets import DATASETS, kind_of
 
 C = TypeVar("C")
 LINE = 100  # characters of a list before it takes a line for each item

@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from ..build import build_image_adapter
+from ..data.clips import ClipBatch
+from ..data.moving_crops import MovingCrops, MovingCropsConfig
 from ..denoiser import Denoiser
 from ..model.image_injection import (
     GREY,
@@ -22,11 +23,9 @@ from ..model.image_injection import (
 from ..model.video_unet import VideoUNet
 from ..weights import Checkpoint, read_adapter
 from .adapter import Method, is_temporal
-from .clips import ClipBatch
 from .draws import Draws
 from .image_encoder import trained_image_encoder
 from .lesson import ClipLosses, Lesson
-from .moving_crops import MovingCrops, MovingCropsConfig
 
 IMAGE_LAYER = re.compile(r"\.attn2\.(to_[kv]_ip\.|alpha$)")  # of a base with image attention of its own
 
@@ -70,7 +69,7 @@ def build(unet: VideoUNet, config: ImageAdapterConfig) -> ImageAdapter:
         output_features=base.context_dim,
         image_features=config.projection.image_features if encoder is None else encoder.features,
     )
-    adapter = build_image_adapter(replace(config, projection=projection, injection=injection))
+    adapter = ImageAdapter(replace(config, projection=projection, injection=injection))
     initialize_image_adapter(adapter)
     return adapter
 
@@ -97,7 +96,7 @@ def beside(checkpoint: Checkpoint, config: ImageAdapterConfig) -> ImageAdapter:
             "this base has an image projection of its own, which goes on learning: leave out method.adapter"
         )
     injection = replace(config.injection, context_dim=checkpoint.unet.config.context_dim)
-    adapter = build_image_adapter(ImageAdapterConfig(own.config, injection))
+    adapter = ImageAdapter(ImageAdapterConfig(own.config, injection))
     adapter.projection.load_state_dict(own.state_dict())
     return adapter
 

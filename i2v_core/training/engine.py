@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from ..data.clips import ClipBatch, ClipData, ClipEncoder, Items, collate, encode_clips
 from ..files import StrPath
 from ..model.video_unet import VideoEncoder
-from .clips import ClipBatch, ClipData, ClipEncoder, Items, collate, encode_clips
 from .config import TrainingConfig, ValidationConfig
 from .config_file import resolved, write_config
 from .lesson import ClipLosses, Objective

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 import torch
 
+from ..data.clips import ClipBatch
 from ..model.image_retention import WHITE, ImageRetention
 from .adapter import Method, is_temporal
-from .clips import ClipBatch
 from .draws import Draws
 from .lesson import ClipLosses, Lesson
 

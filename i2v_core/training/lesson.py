@@ -9,11 +9,11 @@ from einops import reduce
 from torch import Tensor, nn
 
 from ..conditions import Conditions
+from ..data.clips import ClipBatch
 from ..denoiser import Denoiser
 from ..diffusion.prediction import add_noise, min_snr_weight, target
 from ..generate import outer_projection
 from ..weights import Checkpoint
-from .clips import ClipBatch
 from .config import ConditioningConfig, DiffusionConfig
 from .draws import Draws
 

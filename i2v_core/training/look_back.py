@@ -2,13 +2,12 @@
 
 from dataclasses import dataclass, replace
 
-from ..build import build_look_back
+from ..data.clips import ClipBatch
 from ..denoiser import Denoiser
 from ..diffusion.initialization import Initialization, first_input, frames_in_loss
 from ..model.look_back import LookBack, LookBackConfig, find_sites, initialize_look_back
 from ..model.video_unet import VideoUNet
 from .adapter import Method
-from .clips import ClipBatch
 from .draws import Draws
 from .lesson import ClipLosses, Lesson
 
@@ -32,7 +31,7 @@ def build(unet: VideoUNet, config: LookBackConfig) -> LookBack:
         base = unet.config
         sites = find_sites(config.placement, base.model_channels, base.channel_mult, base.num_res_blocks)
         config = replace(config, sites=sites)
-    look_back = build_look_back(config)
+    look_back = LookBack(config)
     initialize_look_back(look_back)
     return look_back
 

@@ -10,16 +10,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ..data.datasets import keep_latents, open_data
 from ..files import StrPath
-from ..generate import lacking_parts
 from ..weights import Checkpoint, load_checkpoint
 from ..weights.adapters import ADAPTERS, AdapterContents, write_adapter
+from ..weights.checkpoint import lacking_parts
 from ..weights.contents import Tensors, below
 from ..weights.files import weights_file
 from .adapter import Method, lesson
 from .config import LoraConfig, ModelConfig, TrainingConfig, ValidationConfig
 from .config_file import decode_options
-from .datasets import keep_latents, open_data
 from .dynamicrafter import DYNAMICRAFTER
 from .engine import OnPlan, OnStep, Task, plan, train
 from .image_retention import IMAGE_RETENTION

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 import torch
 from einops import reduce
 
+from ..data.clips import ClipBatch, ClipData
 from ..model.patch_autoencoder import PatchAutoencoder
 from ..weights.files import write_tensors
-from .clips import ClipBatch, ClipData
 from .config import TrainingConfig
 from .draws import Draws
 from .engine import Task

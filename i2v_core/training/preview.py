@@ -7,13 +7,13 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
+from ..data.clips import Clip, ClipData
 from ..denoiser import Denoiser
 from ..files import atomic_path
 from ..generate import GenerateConfig, animate
 from ..video import clip_to_frames, to_bytes, to_unit_range, write_video
 from ..video.frames import fit_size
 from ..weights import Checkpoint
-from .clips import Clip, ClipData
 from .config import ValidationConfig
 
 COLUMNS = 8

@@ -7,7 +7,8 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from ..build import build_text_encoder, build_unet
+from ..data.clips import ClipData
+from ..data.moving_crops import MovingCrops
 from ..model.attention import TemporalTransformer
 from ..model.blocks import Block
 from ..model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig, fit_patches
@@ -16,9 +17,7 @@ from ..model.video_unet import VideoUNet, initialize_video_unet
 from ..presets import PRESETS, Preset
 from ..weights import Checkpoint
 from ..weights.files import write_tensors
-from .clips import ClipData
 from .config import TrainingConfig
-from .moving_crops import MovingCrops
 
 FIT_PICTURES = 3000
 FIT_OFFSET = 10_000_000  # pictures for the fit, clips for training and clips for tests have different numbers
@@ -32,8 +31,8 @@ def new_networks(config: TrainingConfig) -> tuple[TextEncoder, VideoUNet]:
         raise ValueError("video_base makes a text encoder of its own: describe it in [model.text_encoder]")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
-        unet = build_unet(config.model.unet)
-        text_encoder = build_text_encoder(config.model.text_encoder or TextEncoderConfig())
+        unet = VideoUNet(config.model.unet)
+        text_encoder = TextEncoder(config.model.text_encoder or TextEncoderConfig())
         initialize_video_unet(unet)
         initialize_text_encoder(text_encoder)
     return text_encoder, unet

@@ -3,7 +3,6 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from ..build import build_temporal_noise_fusion
 from ..model.temporal_noise_fusion import (
     TemporalNoiseFusion,
     TemporalNoiseFusionConfig,
@@ -32,7 +31,7 @@ def build(unet: VideoUNet, config: TemporalNoiseFusionConfig) -> TemporalNoiseFu
     without_channels = config.position == "channel" and base.in_channels == base.out_channels
     image_features = base.model_channels if without_channels else None
     config = replace(config, channels=base.out_channels, image_features=image_features)
-    fusion = build_temporal_noise_fusion(config)
+    fusion = TemporalNoiseFusion(config)
     initialize_temporal_noise_fusion(fusion)
     return fusion
 

@@ -8,8 +8,8 @@ from torch import nn
 from torch.nn import Linear
 from torch.nn import functional as F
 
+from ..data.moving_crops import MOTIONS, caption
 from ..model.text_encoder import TextEncoder
-from .moving_crops import MOTIONS, caption
 
 
 def pretrain_text_encoder(

@@ -10,6 +10,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from ..data.clips import ClipData
+from ..data.datasets import keep_latents, open_data
 from ..denoiser import Denoiser
 from ..files import StrPath
 from ..model.patch_autoencoder import PatchAutoencoder
@@ -18,10 +20,8 @@ from ..model.video_unet import VideoUNet
 from ..weights import Checkpoint, CheckpointContents, load_checkpoint, save_checkpoint
 from ..weights.contents import below
 from .adapter import with_drops
-from .clips import ClipData
 from .config import EmaConfig, OptimConfig, TrainingConfig, ValidationConfig
 from .config_file import decode_options
-from .datasets import keep_latents, open_data
 from .engine import OnPlan, OnStep, Task, plan, train
 from .lesson import Lesson, Objective, denoise
 from .patch_autoencoder import RefineOptions, refine_task

@@ -61,6 +61,15 @@ def fit_size(height: int, width: int, multiple: int = 8) -> tuple[int, int]:
     return _nearest(height, multiple), _nearest(width, multiple)
 
 
+def check_size(height: int, width: int, multiple: int = 8) -> None:
+    """Raise ValueError unless both sides are multiples of `multiple`, naming the nearest size that is."""
+    if height % multiple or width % multiple:
+        nearest = "x".join(str(side) for side in fit_size(height, width, multiple))
+        raise ValueError(
+            f"height and width must be multiples of {multiple}, got {height}x{width}; the nearest is {nearest}"
+        )
+
+
 def fit_image(image: Tensor, height: int, width: int, mode: FitMode = "crop") -> Tensor:
     """Bring a picture to a size, in RGB, with an antialiased bicubic filter.
 

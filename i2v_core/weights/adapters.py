@@ -9,17 +9,11 @@ from typing import Any, cast
 import torch
 from torch import nn
 
-from ..build import (
-    build_image_adapter,
-    build_image_retention,
-    build_look_back,
-    build_temporal_noise_fusion,
-)
 from ..files import StrPath
-from ..model.image_injection import ImageAdapterConfig
-from ..model.image_retention import ImageRetentionConfig
-from ..model.look_back import LookBackConfig
-from ..model.temporal_noise_fusion import TemporalNoiseFusionConfig
+from ..model.image_injection import ImageAdapter, ImageAdapterConfig
+from ..model.image_retention import ImageRetention, ImageRetentionConfig
+from ..model.look_back import LookBack, LookBackConfig
+from ..model.temporal_noise_fusion import TemporalNoiseFusion, TemporalNoiseFusionConfig
 from .configs import decode_config
 from .contents import UNET, Part, Tensors, below, check_part
 from .files import CheckpointError, read_tensors, write_tensors
@@ -28,15 +22,15 @@ FORMAT = "1"
 ADAPTERS: dict[str, Part] = {
     part.name: part
     for part in (
-        Part("image_projection", "image_projection.", (ImageAdapterConfig,), build_image_adapter),
+        Part("image_projection", "image_projection.", (ImageAdapterConfig,), ImageAdapter),
         Part(
             "temporal_noise_fusion",
             "temporal_noise_fusion.",
             (TemporalNoiseFusionConfig,),
-            build_temporal_noise_fusion,
+            TemporalNoiseFusion,
         ),
-        Part("image_retention", "image_retention.", (ImageRetentionConfig,), build_image_retention),
-        Part("look_back", "look_back.", (LookBackConfig,), build_look_back),
+        Part("image_retention", "image_retention.", (ImageRetentionConfig,), ImageRetention),
+        Part("look_back", "look_back.", (LookBackConfig,), LookBack),
     )
 }
 

@@ -9,10 +9,6 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ..companions.autoencoder import load_autoencoder
-from ..companions.image import ClipImageEncoder, load_image_encoder, make_image_encoder
-from ..companions.text import ClipTextEncoder, load_text_encoder, make_text_encoder
-from ..companions.usual import AUTOENCODER, IMAGE_ENCODER, TEXT_ENCODER
 from ..diffusion.schedule import signal_scale
 from ..files import StrPath
 from ..model.autoencoder import Autoencoder
@@ -21,6 +17,10 @@ from ..model.patch_autoencoder import PatchAutoencoder
 from ..model.text_encoder import TextEncoder
 from ..model.video_unet import VideoUNet
 from ..presets import PRESETS, Preset
+from .companions.autoencoder import load_autoencoder
+from .companions.image import ClipImageEncoder, load_image_encoder, make_image_encoder
+from .companions.text import ClipTextEncoder, load_text_encoder, make_text_encoder
+from .companions.usual import AUTOENCODER, IMAGE_ENCODER, TEXT_ENCODER
 from .configs import decode_any, decode_config
 from .contents import PARTS, CheckpointContents, Part, Tensors, below, check_part
 from .files import CheckpointError, TensorFile, read_tensors, write_tensors
@@ -261,3 +261,17 @@ def _header(contents: CheckpointContents, dialect: str, further: Mapping[str, st
         ),
     }
     return described | dict(contents.metadata) | dict(further) | identity
+
+
+def lacking_parts(checkpoint: Checkpoint) -> list[str]:
+    """A sentence for each network that a checkpoint needs to run and has not, with the file that brings it."""
+    unet, lacking = checkpoint.unet.config, []
+    if checkpoint.autoencoder is None:
+        lacking.append(AUTOENCODER.missing(unet.out_channels))
+    if checkpoint.text_encoder is None:
+        lacking.append(TEXT_ENCODER.missing(unet.context_dim))
+    if unet.image_gate != "none" and checkpoint.image_projection is None:
+        lacking.append("this file holds no image projection: take a full or pruned file of this very model")
+    elif unet.image_gate != "none" and checkpoint.image_projection is not None and checkpoint.image_encoder is None:
+        lacking.append(IMAGE_ENCODER.missing(checkpoint.image_projection.config.image_features))
+    return lacking

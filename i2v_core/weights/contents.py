@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
-from ..build import build_autoencoder, build_image_projection, build_text_encoder, build_unet
-from ..model.autoencoder import AutoencoderConfig
-from ..model.dual_reference_decoder import DualReferenceConfig
-from ..model.image_projection import ImageProjectionConfig
-from ..model.patch_autoencoder import PatchAutoencoderConfig
-from ..model.text_encoder import TextEncoderConfig
-from ..model.video_unet import VideoUNetConfig
+from ..model.autoencoder import Autoencoder, AutoencoderConfig
+from ..model.dual_reference_decoder import DualReferenceAutoencoder, DualReferenceConfig
+from ..model.image_projection import ImageProjection, ImageProjectionConfig
+from ..model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig
+from ..model.text_encoder import TextEncoder, TextEncoderConfig
+from ..model.video_unet import VideoUNet, VideoUNetConfig
 from ..presets import Preset
 from .files import CheckpointError
 from .recognize import Dialect
@@ -66,15 +66,31 @@ class Part:
     build: Callable[..., nn.Module]
 
 
-UNET = Part("unet", "model.diffusion_model.", (VideoUNetConfig,), build_unet)
-IMAGE_PROJECTION = Part("image_projection", "image_proj_model.", (ImageProjectionConfig,), build_image_projection)
+def build_autoencoder(
+    config: AutoencoderConfig | PatchAutoencoderConfig,
+    *,
+    operations: Any = nn,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype | None = None,
+) -> Autoencoder | PatchAutoencoder:
+    """Build the image autoencoder of a configuration: Stable Diffusion's kind, ToonCrafter's, or our small one's."""
+    with torch.device(device or "cpu"):
+        if isinstance(config, PatchAutoencoderConfig):
+            return PatchAutoencoder(config, operations=operations).to(dtype=dtype)
+        if isinstance(config, DualReferenceConfig):
+            return DualReferenceAutoencoder(config, operations=operations).to(dtype=dtype)
+        return Autoencoder(config, operations=operations).to(dtype=dtype)
+
+
+UNET = Part("unet", "model.diffusion_model.", (VideoUNetConfig,), VideoUNet)
+IMAGE_PROJECTION = Part("image_projection", "image_proj_model.", (ImageProjectionConfig,), ImageProjection)
 AUTOENCODER = Part(
     "autoencoder",
     "first_stage_model.",
     (AutoencoderConfig, PatchAutoencoderConfig, DualReferenceConfig),
     build_autoencoder,
 )
-TEXT_ENCODER = Part("text_encoder", "cond_stage_model.", (TextEncoderConfig,), build_text_encoder)
+TEXT_ENCODER = Part("text_encoder", "cond_stage_model.", (TextEncoderConfig,), TextEncoder)
 PARTS = (UNET, IMAGE_PROJECTION, AUTOENCODER, TEXT_ENCODER)
 
 

@@ -7,7 +7,6 @@ from typing import Any
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
-from ...i2v_core.build import build_image_injection
 from ...i2v_core.model.image_injection import ImageInjection, check_image_sites
 from ...i2v_core.model.video_unet import VideoUNet
 from ...i2v_core.weights.contents import below
@@ -37,7 +36,7 @@ def apply_image_injection(model: Any, adapter: GivenAdapter) -> Any:
         check_image_sites(config, unet)
     except ValueError as error:
         raise ValueError(f"Cannot use '{adapter.name}' here: {error}.") from error
-    build = partial(build_image_injection, config)
+    build = partial(ImageInjection, config)
     patched, injection = attach_network(model, adapter, build, below(contents.tensors, "injection."))
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KIND, inject(injection))
     return patched

@@ -10,14 +10,15 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
-from ...i2v_core.build import build_image_encoder, build_image_projection
+from ...i2v_core.model.image_encoder import ImageEncoder
+from ...i2v_core.model.image_projection import ImageProjection
 from ...i2v_core.video.clip_pixels import clip_pixels
 from ...i2v_core.video.frames import to_model_range
 from ...i2v_core.weights import CheckpointContents
+from ...i2v_core.weights.companions.usual import IMAGE_ENCODER
 from ...i2v_core.weights.contents import below
 from ..sockets import GivenAdapter
 from .adapters import manage
-from .companions import image_encoder
 
 GREY = 0.5  # the reference's null image: a mid-grey picture, not black and not a zero embedding
 
@@ -39,7 +40,7 @@ class HostImageProjection:
         if given != expected:
             raise ValueError(
                 f"The image projection expects features of width {expected}, clip_vision gives {given}: "
-                f"use {image_encoder(expected)}."
+                f"use {IMAGE_ENCODER.on_canvas(expected)}."
             )
         comfy.model_management.load_models_gpu([self.patcher])
         tokens = projection(image_features.to(self.patcher.load_device, torch.float32))
@@ -51,19 +52,17 @@ def load_image_projection(contents: CheckpointContents) -> HostImageProjection |
     if contents.image_projection_config is None or contents.image_projection is None:
         return None
     return HostImageProjection(
-        _beside_text(build_image_projection, contents.image_projection_config, contents.image_projection)
+        _beside_text(ImageProjection, contents.image_projection_config, contents.image_projection)
     )
 
 
 def load_adapter_projection(adapter: GivenAdapter) -> HostImageProjection:
     """An adapter's image projection, with its image encoder if it brings one."""
     config, tensors = adapter.contents.config, adapter.contents.tensors
-    projection = _beside_text(build_image_projection, config.projection, below(tensors, "projection."))
+    projection = _beside_text(ImageProjection, config.projection, below(tensors, "projection."))
     if config.encoder is None:
         return HostImageProjection(projection)
-    return HostImageProjection(
-        projection, _beside_text(build_image_encoder, config.encoder, below(tensors, "encoder."))
-    )
+    return HostImageProjection(projection, _beside_text(ImageEncoder, config.encoder, below(tensors, "encoder.")))
 
 
 def _beside_text(build: Callable[..., nn.Module], config: Any, tensors: Mapping[str, Tensor]) -> Any:

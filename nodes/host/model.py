@@ -18,8 +18,8 @@ from ...i2v_core.model.image_projection import resample_image_tokens
 from ...i2v_core.model.video_unet import VideoUNetConfig
 from ...i2v_core.presets import Preset
 from ...i2v_core.weights import CheckpointContents, read_checkpoint
+from ...i2v_core.weights.companions.usual import AUTOENCODER, IMAGE_ENCODER, IMAGE_PROJECTION, TEXT_ENCODER
 from ..convert import clips_to_rows, latent_size, rows_to_clips
-from . import companions
 from .network import HostVideoUNet
 from .patcher import load_weights, make_patcher
 from .sampling import ClipSampling
@@ -95,7 +95,7 @@ class VideoModel(comfy.model_base.BaseModel):
         if latent.shape[1:] != wanted or len(latent) not in (1, frames):
             raise ValueError(
                 f"The given image's latent is {latent_size(latent)}, the one to sample {latent_size(noise)}: take "
-                f"both from the same I2V Conditioning, and use {companions.autoencoder(channels)}."
+                f"both from the same I2V Conditioning, and use {AUTOENCODER.on_canvas(channels)}."
             )
         per_frame = self.process_latent_in(latent).expand(frames, *wanted)
         if (end := given.get(END_LATENT)) is not None:
@@ -126,7 +126,7 @@ class VideoModel(comfy.model_base.BaseModel):
             raise ValueError(
                 f"This model's latents have {self.video_unet.out_channels} channels, got "
                 f"{given['noise'].shape[1]}: take the latent from I2V Conditioning, made with "
-                f"{companions.autoencoder(self.video_unet.out_channels)}."
+                f"{AUTOENCODER.on_canvas(self.video_unet.out_channels)}."
             )
         _check_end_image(given.get(END_LATENT), self.preset)
         frames = _clip_frames(given)
@@ -240,7 +240,7 @@ def _check_text(text: Tensor | None, width: int) -> None:
         arrived = "none" if text is None else f"width {text.shape[-1]}"
         raise ValueError(
             f"This model needs text tokens of width {width}, got {arrived}: encode the prompts with "
-            f"{companions.text_encoder(width)}."
+            f"{TEXT_ENCODER.on_canvas(width)}."
         )
     if len(text) != 1:
         raise ValueError(f"This model takes one prompt for the whole video, got a batch of {len(text)}.")
@@ -251,15 +251,15 @@ def _checked_image_tokens(tokens: Tensor | None, config: VideoUNetConfig) -> Ten
         raise ValueError(
             "This model looks at the given image through an image encoder and got no image tokens: connect "
             "clip_vision and image_projection to Encode Image for I2V, both from Load I2V Checkpoint with the model's "
-            f"full file. With a smaller file, clip_vision is {companions.image_encoder(1280)}; take "
-            f"{companions.IMAGE_PROJECTION}."
+            f"full file. With a smaller file, clip_vision is {IMAGE_ENCODER.on_canvas(1280)}; take "
+            f"{IMAGE_PROJECTION}."
         )
     # Shared tokens suit every model: all frames may look at what was made for each (the reference, for other lengths).
     if tokens.shape[-1] != config.context_dim or (tokens.ndim == 4 and config.image_token_layout == "shared"):
         layout = config.image_token_layout.replace("_", "-")
         raise ValueError(
             f"This model needs {layout} image tokens of width {config.context_dim}, got tokens of shape "
-            f"{tuple(tokens.shape)}, which are another model's: take {companions.IMAGE_PROJECTION}."
+            f"{tuple(tokens.shape)}, which are another model's: take {IMAGE_PROJECTION}."
         )
     return tokens
 

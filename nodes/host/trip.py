@@ -9,7 +9,6 @@ from comfy.patcher_extension import WrappersMP
 from einops import rearrange
 from torch import Tensor
 
-from ...i2v_core.build import build_temporal_noise_fusion
 from ...i2v_core.diffusion.schedule import Schedule
 from ...i2v_core.model.temporal_noise_fusion import TemporalNoiseFusion, TemporalNoiseFusionConfig
 from ...i2v_core.temporal_residual import drop_image, fuse, join_image
@@ -60,7 +59,7 @@ def apply_trip(model: Any, latent: Tensor, adapter: GivenAdapter | None, setting
     config = _configure(adapter, channels, settings)
     _check_channels(config, base)
     patched, module = (model.clone(), None) if adapter is None else attach(model, adapter)
-    fusion = module if config.fusion == "learned" else build_temporal_noise_fusion(replace(config, image_features=None))
+    fusion = module if config.fusion == "learned" else TemporalNoiseFusion(replace(config, image_features=None))
     path = ResidualPath(base, latent, fusion, module, settings.start_percent, settings.end_percent)
     add_outermost(patched, path)
     return patched

@@ -8,11 +8,11 @@ import comfy.taesd.taesd
 import torch
 from torch import Tensor, nn
 
-from ...i2v_core.build import build_autoencoder
 from ...i2v_core.model.autoencoder import AutoencoderConfig
 from ...i2v_core.model.dual_reference_decoder import DualReferenceConfig
 from ...i2v_core.model.patch_autoencoder import PatchAutoencoderConfig
 from ...i2v_core.weights import CheckpointContents
+from ...i2v_core.weights.contents import build_autoencoder
 from .dual_reference import HostDualReference
 from .patcher import make_patcher
 

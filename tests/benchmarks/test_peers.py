@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import dev
-from i2v_core.build import build_autoencoder
 from i2v_core.model.autoencoder import AutoencoderConfig
+from i2v_core.weights.contents import build_autoencoder
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from i2v_core.diffusion.guidance import ClassifierFreeGuidance, DualGuidance
 from i2v_core.diffusion.initialization import Initialization
 from i2v_core.diffusion.prediction import Prediction, add_noise, target
 from i2v_core.diffusion.schedule import Schedule, ScheduleConfig
-from i2v_core.generate import SamplingConfig, sample
 from i2v_core.model.image_retention import WHITE, ImageRetention, ImageRetentionConfig
 from i2v_core.model.look_back import LookBack, LookBackConfig, LookBackState, initialize_look_back
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
+from i2v_core.sampling import SamplingConfig, sample
 from tests.core.weights.small import seed
 
 CONFIG = VideoUNetConfig(

@@ -7,12 +7,13 @@ import torch
 
 from i2v_core import Checkpoint
 from i2v_core.conditions import Conditions
+from i2v_core.data.moving_crops import MovingCrops
 from i2v_core.denoiser import Denoiser
 from i2v_core.diffusion.guidance import ClassifierFreeGuidance
 from i2v_core.diffusion.schedule import Schedule
-from i2v_core.generate import GenerateConfig, SamplingConfig, animate, per_clip_noise, sample
+from i2v_core.generate import GenerateConfig, animate
 from i2v_core.model.attention import DualCrossAttention
-from i2v_core.training.moving_crops import MovingCrops
+from i2v_core.sampling import SamplingConfig, per_clip_noise, sample
 from i2v_core.training.recipe import fitted_autoencoder, new_networks, new_preset
 from tests.core.training.small import small_recipe
 

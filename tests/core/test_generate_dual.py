@@ -7,8 +7,9 @@ from torch import Tensor
 from i2v_core import generate
 from i2v_core.denoiser import Denoiser
 from i2v_core.diffusion.guidance import DualGuidance, ScaleSchedule
-from i2v_core.generate import GenerateConfig, encode_conditions, null_conditions, sample
+from i2v_core.generate import GenerateConfig, encode_conditions, null_conditions
 from i2v_core.model.image_retention import ImageRetention, ImageRetentionConfig
+from i2v_core.sampling import sample
 from i2v_core.weights import Checkpoint
 from tests.core.training.small import small_recipe
 from tests.core.weights.small import seed

@@ -13,7 +13,7 @@ from PIL import Image
 
 from i2v_core import load_checkpoint
 from i2v_core.__main__ import DEMO, main
-from i2v_core.compiled import compile_blocks
+from i2v_core.model.compiled import compile_blocks
 from i2v_core.video import read_video
 from tests.core.training.small import small_recipe
 from tests.core.weights.small_files import write_small
@@ -127,7 +127,9 @@ def test_a_compiled_network_makes_the_same_clip(
     picture, videos = folder / "compiled.png", (folder / "eager.mp4", folder / "compiled.mp4")
     Image.effect_noise((50, 40), 60).convert("RGB").save(picture)
     # The default backend takes minutes; `test_compiled.py` has it.
-    monkeypatch.setattr("i2v_core.compiled.compile_blocks", partial(compile_blocks, backend="eager", fullgraph=True))
+    monkeypatch.setattr(
+        "i2v_core.model.compiled.compile_blocks", partial(compile_blocks, backend="eager", fullgraph=True)
+    )
     for video, options in zip(videos, ((), ("--compile",)), strict=True):
         code, _, err = call("animate", picture, "pan left", video, "--checkpoint", checkpoint, *options)
         assert code == 0

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from i2v_core.build import build_temporal_noise_fusion, build_unet
 from i2v_core.conditions import Conditions
 from i2v_core.denoiser import Denoiser, with_image_latent
 from i2v_core.diffusion.guidance import ClassifierFreeGuidance
@@ -14,6 +13,7 @@ from i2v_core.diffusion.image_noise_prior import fusion_weights, linear_fusion
 from i2v_core.diffusion.prediction import Prediction
 from i2v_core.diffusion.schedule import Schedule, ScheduleConfig
 from i2v_core.model.temporal_noise_fusion import (
+    TemporalNoiseFusion,
     TemporalNoiseFusionConfig,
     initialize_temporal_noise_fusion,
 )
@@ -40,9 +40,9 @@ def given(config: VideoUNetConfig, frames: int = 3) -> tuple[Tensor, Conditions]
 
 def denoiser(base: str, prediction: Prediction = "eps", **fusion: object) -> Denoiser:
     config, image_residual = BASES[base]
-    module = seed(build_temporal_noise_fusion(TemporalNoiseFusionConfig(features=32, heads=2, **fusion)))  # type: ignore[arg-type]
+    module = seed(TemporalNoiseFusion(TemporalNoiseFusionConfig(features=32, heads=2, **fusion)))  # type: ignore[arg-type]
     schedule = Schedule(ScheduleConfig(rescale_base=0.7))
-    return Denoiser(seed(build_unet(config)), schedule, prediction, image_residual, module)
+    return Denoiser(seed(VideoUNet(config)), schedule, prediction, image_residual, module)
 
 
 @pytest.mark.parametrize("position", ["begin", "end", "channel"])

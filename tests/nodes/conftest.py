@@ -21,7 +21,7 @@ def pack(host_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> ModuleT
     """The pack's root module, under the name that the host gives it: its path.
 
     Its classes are not those of an absolute `i2v_core`: reach them through
-    `importlib.import_module(".i2v_core.shapes", pack.__name__)`.
+    `importlib.import_module(".i2v_core.presets", pack.__name__)`.
     """
     # Threads of tiny networks mostly wait for one another.
     torch.set_num_threads(1)

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from i2v_core.companions import load_text_encoder
-from tests.core.companions.small_towers import transformers_text_model
+from i2v_core.weights.companions import load_text_encoder
+from tests.core.weights.companions.small_towers import transformers_text_model
 from tests.core.weights.small import largest_difference
 
 LAYERS = 3

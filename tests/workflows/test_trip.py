@@ -12,14 +12,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 import dev
-from i2v_core.build import build_autoencoder, build_text_encoder, build_unet
 from i2v_core.metrics.pixels import psnr
 from i2v_core.model.autoencoder import AutoencoderConfig
-from i2v_core.model.text_encoder import TextEncoderConfig
-from i2v_core.model.video_unet import VideoUNetConfig
+from i2v_core.model.text_encoder import TextEncoder, TextEncoderConfig
+from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from i2v_core.presets import PRESETS
 from i2v_core.video import fit_image, frames_to_clip, read_video, to_model_range
 from i2v_core.weights import Checkpoint, save_checkpoint
+from i2v_core.weights.contents import build_autoencoder
 from tests.core.weights.small import SMALL, SMALL_IMAGE_MODEL, modelscope_state, seed
 from tools.comfy_server import ComfyServer, failure
 
@@ -99,10 +99,10 @@ def test_an_image_of_another_model_goes_straight_into_the_video(
     config = VideoUNetConfig(**{**vars(SMALL_IMAGE_MODEL), "channel_mult": (1, 2), "num_res_blocks": 1,
                                 "attention_levels": (1,)})  # fmt: skip
     small = Checkpoint(
-        unet=seed(build_unet(config)),
+        unet=seed(VideoUNet(config)),
         image_projection=None,
         autoencoder=seed(build_autoencoder(AutoencoderConfig(32, (1, 1, 1, 1), 1))),
-        text_encoder=seed(build_text_encoder(TextEncoderConfig())),
+        text_encoder=seed(TextEncoder(TextEncoderConfig())),
         preset=PRESETS["stable_diffusion_1_5"],
         dialect="i2v",
         metadata={},
@@ -141,7 +141,7 @@ def open_clip_text() -> dict[str, Tensor]:
 def test_text_to_video_runs_on_modelscope_s_own_files(host: ComfyServer, models: Path, tmp_path: Path) -> None:
     for folder in ("diffusion_models", "text_encoders", "vae"):
         (models / folder).mkdir(parents=True, exist_ok=True)
-    unet = seed(build_unet(VideoUNetConfig(**{**vars(SMALL), "context_dim": 1024})))
+    unet = seed(VideoUNet(VideoUNetConfig(**{**vars(SMALL), "context_dim": 1024})))
     torch.save(modelscope_state(unet.state_dict()), models / "diffusion_models/text2video_pytorch_model.pth")
     torch.save(open_clip_text(), models / "text_encoders/open_clip_pytorch_model.bin")
     vae = seed(build_autoencoder(AutoencoderConfig())).half().state_dict()

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from i2v_core.training.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, MovingCrops, MovingCropsConfig
+from i2v_core.data.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, MovingCrops, MovingCropsConfig
 from i2v_core.video import Encoding, clip_to_frames, to_bytes, write_video
 
 

@@ -7,13 +7,13 @@ import pytest
 import torch
 
 import dev
+from i2v_core.data.moving_crops import MOTIONS
 from i2v_core.evaluation.controls import control_clips
 from i2v_core.evaluation.measures import MEASURES, Encoders, Sample, asked_motion, measure_clip
 from i2v_core.metrics.distribution import frechet_distance, kernel_distance
 from i2v_core.metrics.features.clip import load_clip
 from i2v_core.metrics.features.flow import weightless_flow
 from i2v_core.metrics.statistics import paired_difference, real_floor
-from i2v_core.training.moving_crops import MOTIONS
 from tests.core.evaluation.small_clips import moving_crops
 from tests.core.metrics.features.small_clip import open_clip_file
 

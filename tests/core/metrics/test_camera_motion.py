@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from i2v_core.data.moving_crops import MovingCrops, MovingCropsConfig
 from i2v_core.metrics.camera_motion import DIRECTIONS, measure_camera_motion, warp_first_frame
-from i2v_core.training.moving_crops import MovingCrops, MovingCropsConfig
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from i2v_core.build import build_unet
 from i2v_core.model import attention as module
 from i2v_core.model.attention import (
     Context,
@@ -23,6 +22,7 @@ from i2v_core.model.attention import (
     TransformerBlock,
     scaled_dot_product_attention,
 )
+from i2v_core.model.video_unet import VideoUNet
 from tests.core.weights.small import SMALL_DYNAMICRAFTER, largest_difference, seed
 from tests.parity.seeded import seeded_normal
 
@@ -169,7 +169,7 @@ class MadeShapes(TorchDispatchMode):
 def test_the_network_never_holds_a_full_score_matrix(attention: Any, expected: bool) -> None:
     """Neither of one frame's positions nor of all frames' against themselves; a written-out attention is caught."""
     config, frames, h, w = replace(SMALL_DYNAMICRAFTER, context_dim=64), 2, 24, 20
-    unet = seed(build_unet(config, attention=attention))
+    unet = seed(VideoUNet(config, attention=attention))
     x, text = torch.randn(1, 8, frames, h, w), torch.randn(1, 7, 64)
     tokens, fps = torch.randn(1, frames, 3, 64), torch.tensor([8.0])
     with torch.no_grad(), MadeShapes() as made:

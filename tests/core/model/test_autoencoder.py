@@ -5,8 +5,8 @@ import torch
 from diffusers import AutoencoderKL
 from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 
-from i2v_core.build import build_autoencoder
 from i2v_core.model.autoencoder import Autoencoder, AutoencoderConfig
+from i2v_core.weights.contents import build_autoencoder
 from tests.core.weights.small import largest_difference, prefixed, seed
 from tests.parity.seeded import seeded_normal
 

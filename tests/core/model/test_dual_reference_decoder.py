@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from i2v_core.build import build_autoencoder
 from i2v_core.model.autoencoder import Autoencoder, AutoencoderConfig
 from i2v_core.model.dual_reference_decoder import DualReferenceConfig, decode_middle_twice
+from i2v_core.weights.contents import build_autoencoder
 from i2v_core.weights.recognize import recognize_autoencoder
 from tests.core.weights.small import largest_difference, seed
 from tests.parity import seeded

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from i2v_core.build import build_image_adapter, build_unet
 from i2v_core.model.attention import ImageGate, ImageStream, scaled_dot_product_attention
 from i2v_core.model.image_encoder import ImageEncoderConfig
 from i2v_core.model.image_injection import (
@@ -31,12 +30,12 @@ ENCODER = ImageEncoderConfig(size=16, patch=8, features=32, layers=1, heads=1)
 
 def adapter_for(unet: VideoUNet, *, gate: Any = "fixed", **changes: Any) -> ImageAdapter:
     injection = ImageInjectionConfig(find_image_sites(unet), context_dim=64, image_gate=gate, **changes)
-    return seed(build_image_adapter(ImageAdapterConfig(PROJECTION, injection, ENCODER)))
+    return seed(ImageAdapter(ImageAdapterConfig(PROJECTION, injection, ENCODER)))
 
 
 @pytest.fixture(scope="module")
 def base() -> VideoUNet:
-    return seed(build_unet(SMALL))
+    return seed(VideoUNet(SMALL))
 
 
 @pytest.fixture
@@ -67,7 +66,7 @@ def test_with_its_weights_the_base_is_the_network_that_has_image_attention(
     base: VideoUNet, given: dict[str, Tensor], gate: ImageGate, shared: bool
 ) -> None:
     adapter = adapter_for(base, gate=gate)
-    native = build_unet(replace(SMALL, image_gate=gate)).eval()
+    native = VideoUNet(replace(SMALL, image_gate=gate)).eval()
     native.load_state_dict({**base.state_dict(), **adapter.injection.state_dict()})
     tokens = adapter.tokens(given["image"])
     tokens = tokens.flatten(1, 2) if shared else tokens
@@ -78,7 +77,7 @@ def test_with_its_weights_the_base_is_the_network_that_has_image_attention(
 
 def test_visual_detail_is_the_network_with_channels_for_the_image(base: VideoUNet, given: dict[str, Tensor]) -> None:
     adapter = adapter_for(base, visual_detail=VisualDetailConfig(4, 32))
-    wider = build_unet(replace(SMALL, in_channels=8)).eval()
+    wider = VideoUNet(replace(SMALL, in_channels=8)).eval()
     weights, first = dict(base.state_dict()), "input_blocks.0.0.weight"
     weights[first] = torch.cat([weights[first], adapter.injection.state_dict()["visual_detail.weight"]], dim=1)
     wider.load_state_dict(weights)
@@ -123,7 +122,7 @@ def test_the_null_image_is_mid_grey_whatever_the_picture(base: VideoUNet, given:
 
 
 def test_an_image_model_takes_it_as_well() -> None:
-    assert len(find_image_sites(build_unet(SMALL_IMAGE_MODEL, device="meta"))) == 16
+    assert len(find_image_sites(VideoUNet(SMALL_IMAGE_MODEL, device="meta"))) == 16
 
 
 @pytest.mark.parametrize(
@@ -139,10 +138,10 @@ def test_another_base_is_refused_by_its_first_mismatch(base: VideoUNet, changes:
     config = adapter_for(base, visual_detail=VisualDetailConfig(4, 32)).config.injection
     check_image_sites(config, base)
     with pytest.raises(ValueError, match=message):
-        check_image_sites(config, build_unet(replace(SMALL, **changes), device="meta"))
+        check_image_sites(config, VideoUNet(replace(SMALL, **changes), device="meta"))
 
 
 def test_without_an_encoder_the_features_must_come_from_outside(base: VideoUNet) -> None:
-    adapter = build_image_adapter(ImageAdapterConfig(PROJECTION, ImageInjectionConfig()))
+    adapter = ImageAdapter(ImageAdapterConfig(PROJECTION, ImageInjectionConfig()))
     with pytest.raises(ValueError, match=r"holds no image encoder: give conditions.image_tokens.* 32 wide"):
         adapter.tokens(torch.zeros(1, 3, 16, 16))

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from i2v_core.build import build_image_projection
-from i2v_core.model.image_projection import ImageProjectionConfig, resample_image_tokens
+from i2v_core.model.image_projection import ImageProjection, ImageProjectionConfig, resample_image_tokens
 from tests.core.weights.small import largest_difference, seed
 from tests.parity.seeded import seeded_normal
 
@@ -17,13 +16,13 @@ SMALL = ImageProjectionConfig(
 @pytest.mark.parametrize(("frames", "shape"), [(4, (2, 4, 3, 10)), (None, (2, 3, 10))])
 def test_tokens_are_for_every_frame_or_shared(frames: int | None, shape: tuple[int, ...]) -> None:
     config = ImageProjectionConfig(**{**vars(SMALL), "frames": frames})
-    tokens = seed(build_image_projection(config))(seeded_normal("image", (2, 5, 12)))
+    tokens = seed(ImageProjection(config))(seeded_normal("image", (2, 5, 12)))
     assert tokens.shape == shape
 
 
 @torch.no_grad()
 def test_the_order_of_the_image_tokens_does_not_matter() -> None:
-    projection, image = seed(build_image_projection(SMALL)), seeded_normal("image", (2, 5, 12))
+    projection, image = seed(ImageProjection(SMALL)), seeded_normal("image", (2, 5, 12))
     assert largest_difference(projection(image), projection(image.flip(1))) < 1e-5
 
 
@@ -33,7 +32,7 @@ def test_the_global_token_alone_or_every_token_is_seen() -> None:
     image, elsewhere = seeded_normal("image", (2, 5, 12)), seeded_normal("elsewhere", (2, 4, 12))
     changed = torch.cat([image[:, :1], elsewhere], dim=1)
     full, global_only = (
-        seed(build_image_projection(ImageProjectionConfig(**{**vars(SMALL), "visual_tokens": tokens})))
+        seed(ImageProjection(ImageProjectionConfig(**{**vars(SMALL), "visual_tokens": tokens})))
         for tokens in ("full", "global")
     )
     assert torch.equal(global_only(image), global_only(changed))
@@ -43,7 +42,7 @@ def test_the_global_token_alone_or_every_token_is_seen() -> None:
 
 
 def test_gradients_reach_every_parameter_of_the_projection() -> None:
-    projection = seed(build_image_projection(SMALL))
+    projection = seed(ImageProjection(SMALL))
     (projection(seeded_normal("image", (1, 5, 12))) * seeded_normal("weights", (1, 4, 3, 10))).sum().backward()
     assert not [n for n, p in projection.named_parameters() if p.grad is None or not p.grad.any()]
 

@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from i2v_core.build import build_image_retention, build_unet
 from i2v_core.model.image_retention import ImageRetention, ImageRetentionConfig
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from tests.core.model.test_video_unet import EVERYTHING, inputs
@@ -18,7 +17,7 @@ STEM = (4, 8, 8)
 
 @pytest.fixture(scope="module")
 def base() -> VideoUNet:
-    return seed(build_unet(EVERYTHING))
+    return seed(VideoUNet(EVERYTHING))
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +45,7 @@ def test_it_starts_as_a_copy_of_its_base(base: VideoUNet) -> None:
 
 
 def test_a_base_of_the_public_layout_has_twelve_skips_and_a_middle() -> None:
-    branch = build_image_retention(ImageRetentionConfig(unet=VideoUNetConfig()), device="meta")
+    branch = ImageRetention(ImageRetentionConfig(unet=VideoUNetConfig()), device="meta")
     assert len(branch.skips) == 12
     assert [c.out_channels for c in branch.skips] == [320, 320, 320, 320, 640, 640, 640] + [1280] * 5
     assert branch.middle.out_channels == 1280
@@ -56,7 +55,7 @@ def test_a_base_of_the_public_layout_has_twelve_skips_and_a_middle() -> None:
 @torch.no_grad()
 @pytest.mark.parametrize("config", [SMALL, replace(SMALL, init_attention=False, temporal_attention=False)])
 def test_it_goes_beside_every_member_of_the_family(config: VideoUNetConfig) -> None:
-    base, given = seed(build_unet(config)), inputs(config)
+    base, given = seed(VideoUNet(config)), inputs(config)
     branch = seed(ImageRetention.beside(base, ImageRetentionConfig(stem_channels=STEM)))
     residuals = branch(**given, hint=branch.hint(image()))
     assert not torch.equal(base(**given, residuals=residuals), base(**given))
@@ -74,7 +73,7 @@ def test_what_it_adds_depends_on_image_text_time_and_clip(branch: ImageRetention
 def test_the_hint_is_added_to_the_first_convolution_in_every_frame(branch: ImageRetention) -> None:
     given, hint = inputs(EVERYTHING), branch.hint(image())
     assert hint.shape == (2, 32, 8, 4)
-    plain = build_unet(replace(EVERYTHING, init_attention=False))
+    plain = VideoUNet(replace(EVERYTHING, init_attention=False))
     alone = ImageRetention.beside(plain, ImageRetentionConfig(stem_channels=STEM))
     nn.init.dirac_(alone.skips[0].weight)
     first = alone(**given, hint=hint).skips[0]

@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from i2v_core.build import build_look_back, build_unet
 from i2v_core.model.blocks import use_channels_last
 from i2v_core.model.look_back import (
     LOOK_BACK_PRESETS,
@@ -40,7 +39,7 @@ VARIANTS = {
 def made(config: LookBackConfig, dtype: torch.dtype = torch.float32) -> LookBack:
     """Random weights, recurrent ones small enough that long clips do not grow."""
     torch.manual_seed(0)
-    look_back = build_look_back(config, dtype=dtype).eval()
+    look_back = LookBack(config, dtype=dtype).eval()
     with torch.no_grad():
         for name, parameter in look_back.named_parameters():
             if "history" in name:
@@ -124,14 +123,14 @@ def test_the_adapter_looks_ahead_only_if_centered(adapter: str, reach: int) -> N
 @torch.inference_mode()
 def test_starts_as_the_identity_in_every_precision(config: LookBackConfig) -> None:
     for dtype in (torch.float32, torch.bfloat16, torch.float16):
-        look_back = build_look_back(config)
+        look_back = LookBack(config)
         initialize_look_back(look_back)
         h = clip(7).to(dtype)
         assert torch.equal(look_back.to(dtype)(h, "middle_0"), h)
 
 
 def image_unet() -> VideoUNet:
-    return seed(build_unet(SMALL_IMAGE_MODEL))
+    return seed(VideoUNet(SMALL_IMAGE_MODEL))
 
 
 def on(unet: VideoUNet, **settings: object) -> LookBackConfig:
@@ -148,7 +147,7 @@ def call(unet: VideoUNet, x: Tensor, look_back: LookBack | None = None, **state:
 @torch.inference_mode()
 def test_a_network_with_new_look_back_is_the_image_model_bit_for_bit() -> None:
     unet, x = image_unet(), torch.randn(1, 4, 3, 16, 16, generator=torch.Generator().manual_seed(0))
-    look_back = build_look_back(on(unet))
+    look_back = LookBack(on(unet))
     initialize_look_back(look_back)
     assert torch.equal(call(unet, x, look_back), call(unet, x))
 
@@ -214,7 +213,7 @@ def test_sites_are_the_blocks_whose_outputs_have_their_channels() -> None:
             seen[f"{address.part}_{address.index}"] = h.shape[1]  # type: ignore[attr-defined]
             return h
 
-        unet = seed(build_unet(config))
+        unet = seed(VideoUNet(config))
         unet(torch.randn(1, 4, 1, 8, 8), torch.zeros(1), torch.randn(1, 5, 64), after_block=note)
         for placement in ("stage", "block"):
             sites = find_sites(placement, config.model_channels, config.channel_mult, config.num_res_blocks)  # type: ignore[arg-type]

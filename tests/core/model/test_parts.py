@@ -6,10 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from i2v_core.build import build_unet
 from i2v_core.model import parts
 from i2v_core.model.parts import in_parts, slices
-from i2v_core.model.video_unet import VideoUNetConfig
+from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from tests.core.weights.small import SMALL_DYNAMICRAFTER, largest_difference, seed
 
 SHARED_TOKENS = replace(SMALL_DYNAMICRAFTER, image_token_layout="shared", relative_position=3)
@@ -47,7 +46,7 @@ def test_rows_go_through_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
 def test_a_network_in_parts_answers_as_at_once(
     config: VideoUNetConfig, at_once: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    unet = seed(build_unet(config)).eval()
+    unet = seed(VideoUNet(config)).eval()
     frames, shared = 3, config.image_token_layout == "shared"
     x, text = torch.randn(2, config.in_channels, frames, 8, 16), torch.randn(2, 7, config.context_dim)
     tokens = torch.randn(2, 4, config.context_dim) if shared else torch.randn(2, frames, 4, config.context_dim)
@@ -63,7 +62,7 @@ def test_a_network_in_parts_answers_as_at_once(
 
 
 def test_keys_and_values_are_found_once_in_a_run() -> None:
-    unet = seed(build_unet(SMALL_DYNAMICRAFTER)).eval()
+    unet = seed(VideoUNet(SMALL_DYNAMICRAFTER)).eval()
     width = SMALL_DYNAMICRAFTER.context_dim
     x, text, tokens = torch.randn(1, 8, 3, 8, 8), torch.randn(1, 7, width), torch.randn(1, 3, 4, width)
     known: dict = {}

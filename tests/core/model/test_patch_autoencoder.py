@@ -3,9 +3,9 @@
 import torch
 from torch import nn
 
+from i2v_core.data.moving_crops import TEST_PHOTOGRAPHS, MovingCrops, MovingCropsConfig
 from i2v_core.metrics.pixels import psnr
 from i2v_core.model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig, fit_patches
-from i2v_core.training.moving_crops import TEST_PHOTOGRAPHS, MovingCrops, MovingCropsConfig
 
 
 def pictures(photographs: tuple[str, ...], count: int, size: int = 64) -> torch.Tensor:

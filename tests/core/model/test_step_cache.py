@@ -6,7 +6,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from i2v_core.build import build_unet
 from i2v_core.model.step_cache import BranchCache, StepCache, StepCacheConfig
 from i2v_core.model.video_unet import BlockAddress, VideoUNet
 from tests.core.weights.small import SMALL, largest_difference, seed
@@ -17,7 +16,7 @@ OUTER = [BlockAddress("input", 0), BlockAddress("input", 1), BlockAddress("outpu
 
 @pytest.fixture(scope="module")
 def unet() -> VideoUNet:
-    return seed(build_unet(SMALL))
+    return seed(VideoUNet(SMALL))
 
 
 def inputs(timestep: float = 800.0, change: float = 0.0) -> dict[str, Any]:

@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from i2v_core.build import build_temporal_noise_fusion
 from i2v_core.model.temporal_noise_fusion import (
     FUSION_PRESETS,
     TemporalNoiseFusion,
@@ -19,7 +18,7 @@ SMALL = TemporalNoiseFusionConfig(features=32, heads=2)
 
 @pytest.fixture
 def fusion() -> TemporalNoiseFusion:
-    return seed(build_temporal_noise_fusion(SMALL))
+    return seed(TemporalNoiseFusion(SMALL))
 
 
 def clips(*shape: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -28,7 +27,7 @@ def clips(*shape: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def test_at_initialization_it_returns_the_residual() -> None:
-    fusion = build_temporal_noise_fusion(SMALL)
+    fusion = TemporalNoiseFusion(SMALL)
     initialize_temporal_noise_fusion(fusion)
     residual, reference, timesteps = clips(3, 8, 8)
     assert torch.equal(fusion(residual, reference, timesteps), residual)
@@ -69,7 +68,7 @@ def test_any_size_of_latent_is_taken(fusion: TemporalNoiseFusion, size: tuple[in
 
 def test_presets_have_the_sizes_that_are_written_beside_them() -> None:
     counted = {
-        name: sum(p.numel() for p in build_temporal_noise_fusion(config, device="meta").parameters())
+        name: sum(p.numel() for p in TemporalNoiseFusion(config, device="meta").parameters())
         for name, config in FUSION_PRESETS.items()
     }
     assert {name: round(count / 1e6, 2) for name, count in counted.items()} == {
@@ -81,7 +80,7 @@ def test_presets_have_the_sizes_that_are_written_beside_them() -> None:
 
 @pytest.mark.parametrize("fusion", ["linear", "none"])
 def test_a_fusion_that_is_not_learned_has_no_weights(fusion: str) -> None:
-    module = build_temporal_noise_fusion(TemporalNoiseFusionConfig(fusion=fusion))  # type: ignore[arg-type]
+    module = TemporalNoiseFusion(TemporalNoiseFusionConfig(fusion=fusion))  # type: ignore[arg-type]
     initialize_temporal_noise_fusion(module)
     assert list(module.parameters()) == []
 

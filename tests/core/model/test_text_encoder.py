@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-from i2v_core.build import build_text_encoder
 from i2v_core.model.text_encoder import (
     END,
     START,
@@ -20,7 +19,7 @@ CONFIG = TextEncoderConfig(vocab_size=50, features=16, layers=2, heads=2, max_le
 
 @pytest.fixture
 def encoder() -> TextEncoder:
-    return seed(build_text_encoder(CONFIG))
+    return seed(TextEncoder(CONFIG))
 
 
 def test_tokens_are_framed_and_padded_with_the_end() -> None:
@@ -70,7 +69,7 @@ def test_embeddings_may_be_given_instead_of_words(encoder: TextEncoder) -> None:
 
 def test_new_embeddings_are_small() -> None:
     torch.manual_seed(0)
-    encoder = build_text_encoder(TextEncoderConfig())
+    encoder = TextEncoder(TextEncoderConfig())
     initialize_text_encoder(encoder)
     assert 0.019 < encoder.token_embedding.weight.std().item() < 0.021
 

@@ -8,7 +8,6 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
-from i2v_core.build import build_unet
 from i2v_core.model.video_unet import (
     BlockAddress,
     Residuals,
@@ -42,14 +41,14 @@ def inputs(config: VideoUNetConfig, frames: int = 3, size: tuple[int, int] = (8,
 
 @pytest.fixture(scope="module")
 def unet() -> VideoUNet:
-    return seed(build_unet(EVERYTHING))
+    return seed(VideoUNet(EVERYTHING))
 
 
 @torch.no_grad()
 def test_without_temporal_outputs_it_is_the_inflated_image_model() -> None:
-    image = seed(build_unet(SMALL_IMAGE_MODEL))
+    image = seed(VideoUNet(SMALL_IMAGE_MODEL))
     config = replace(SMALL_IMAGE_MODEL, temporal_convolution=True, temporal_attention=True, init_attention=True)
-    video = seed(build_unet(config))
+    video = seed(VideoUNet(config))
     result = video.load_state_dict(
         {ldm_to_temporal(name): tensor for name, tensor in image.state_dict().items()}, strict=False
     )
@@ -64,7 +63,7 @@ def test_without_temporal_outputs_it_is_the_inflated_image_model() -> None:
 
 @torch.no_grad()
 def test_an_image_model_treats_every_frame_alone() -> None:
-    image, given = seed(build_unet(SMALL_IMAGE_MODEL)), inputs(SMALL_IMAGE_MODEL)
+    image, given = seed(VideoUNet(SMALL_IMAGE_MODEL)), inputs(SMALL_IMAGE_MODEL)
     frames = [image(**{**given, "x": given["x"][:, :, i : i + 1]}) for i in range(3)]
     assert largest_difference(image(**given), torch.cat(frames, dim=2)) < 1e-5
 
@@ -112,7 +111,7 @@ def test_a_missing_pooled_text_is_an_error(unet: VideoUNet) -> None:
 @pytest.mark.parametrize("frames", [1, 4])
 def test_any_size_and_length_goes_through(size: tuple[int, int], frames: int) -> None:
     config = replace(SMALL, model_channels=64, channel_mult=(1, 1, 1), attention_levels=(2,))
-    result = seed(build_unet(config))(**inputs(config, frames, size, batch=1))
+    result = seed(VideoUNet(config))(**inputs(config, frames, size, batch=1))
     assert result.shape == (1, 4, frames, *size)
     assert result.isfinite().all()
 
@@ -223,7 +222,7 @@ def test_a_residual_on_a_skip_reaches_the_decoder_only(unet: VideoUNet) -> None:
 @torch.no_grad()
 def test_a_new_network_starts_with_nothing_to_say() -> None:
     torch.manual_seed(0)
-    unet = build_unet(EVERYTHING)
+    unet = VideoUNet(EVERYTHING)
     initialize_video_unet(unet)
     given = inputs(EVERYTHING)
     assert not unet(**given).any()
@@ -249,7 +248,7 @@ def test_layers_and_attention_can_be_the_hosts() -> None:
         return q
 
     config = replace(SMALL, image_gate="fixed")
-    unet = seed(build_unet(config, operations=Operations(), attention=attention))
+    unet = seed(VideoUNet(config, operations=Operations(), attention=attention))
     unet(**inputs(config))
     layers = [
         m for m in unet.modules() if isinstance(m, nn.Linear | nn.Conv2d | nn.Conv3d | nn.GroupNorm | nn.LayerNorm)

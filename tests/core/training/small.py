@@ -5,11 +5,12 @@ from pathlib import Path
 
 import torch
 
+from i2v_core.data.clips import ClipBatch, Items, collate, encode_clips
+from i2v_core.data.moving_crops import MovingCropsConfig
 from i2v_core.model.patch_autoencoder import PatchAutoencoderConfig
 from i2v_core.model.text_encoder import TextEncoderConfig
 from i2v_core.model.video_unet import VideoUNetConfig
 from i2v_core.presets import PRESETS
-from i2v_core.training.clips import ClipBatch, Items, collate, encode_clips
 from i2v_core.training.config import (
     LoggingConfig,
     MethodConfig,
@@ -19,7 +20,6 @@ from i2v_core.training.config import (
     TrainingConfig,
 )
 from i2v_core.training.engine import Task
-from i2v_core.training.moving_crops import MovingCropsConfig
 
 
 def small_recipe(folder: Path, steps: int = 4) -> TrainingConfig:

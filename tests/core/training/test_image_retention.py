@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from i2v_core import load_checkpoint, save_checkpoint
-from i2v_core.build import build_unet
 from i2v_core.model.image_retention import ImageRetention
+from i2v_core.model.video_unet import VideoUNet
 from i2v_core.training.config import ConditioningConfig, OptimConfig, TrainingConfig
 from i2v_core.training.image_retention import ImageRetentionOptions, trained_along
 from i2v_core.training.lesson import Lost, draw_lost
@@ -75,9 +75,9 @@ def test_branch_and_temporal_layers_are_trained_and_the_rest_of_the_base_is_not(
 
 @pytest.mark.parametrize("name", ["init_attention", "temporal_attention", "temporal_convolution"])
 def test_temporal_layers_are_told_by_name_and_no_others(name: str) -> None:
-    spatial = build_unet(SMALL_IMAGE_MODEL, device="meta").state_dict()
+    spatial = VideoUNet(SMALL_IMAGE_MODEL, device="meta").state_dict()
     assert not any(trained_along(key, ImageRetentionOptions()) for key in spatial)
-    video = build_unet(replace(SMALL_IMAGE_MODEL, **{name: True}), device="meta").state_dict()
+    video = VideoUNet(replace(SMALL_IMAGE_MODEL, **{name: True}), device="meta").state_dict()
     temporal = {key for key in video if trained_along(key, ImageRetentionOptions())}
     assert len(video) - len(temporal) == len(spatial)
     assert not any(trained_along(key, ImageRetentionOptions(temporal_layers=False)) for key in temporal)

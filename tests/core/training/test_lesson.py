@@ -42,6 +42,14 @@ def test_draws_are_distributed_as_they_say() -> None:
     assert normal.std().item() == pytest.approx(1, abs=0.02)
 
 
+def test_timesteps_are_uniform_unless_a_recipe_says_otherwise() -> None:
+    part, position = torch.rand(2, 100_000, generator=torch.Generator().manual_seed(0))
+    drawn = draw_timesteps(DiffusionConfig(), 1000, part, position)
+    torch.testing.assert_close(
+        torch.histc(drawn.float(), 10, 0, 1000) / len(drawn), torch.full((10,), 0.1), atol=0.005, rtol=0
+    )
+
+
 def test_a_share_of_the_timesteps_comes_from_the_noisiest_part() -> None:
     part, position = torch.rand(2, 100_000, generator=torch.Generator().manual_seed(0))
     config = DiffusionConfig(noisy_share=0.5, noisy_from=0.6)

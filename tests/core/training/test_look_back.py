@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from i2v_core import Checkpoint, load_checkpoint, save_checkpoint
+from i2v_core.data.datasets import open_data
 from i2v_core.denoiser import Denoiser
 from i2v_core.generate import GenerateConfig, animate
 from i2v_core.model.attention import TemporalTransformer
 from i2v_core.model.blocks import TemporalConvolution
 from i2v_core.model.look_back import LookBack
 from i2v_core.training.config import TrainingConfig
-from i2v_core.training.datasets import open_data
 from i2v_core.training.methods import adapter_task, run
 from i2v_core.training.recipe import begin_with, fitted_autoencoder, new_networks, new_preset
 from i2v_core.weights import load_adapter

@@ -7,8 +7,8 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from i2v_core.build import build_look_back, build_unet
-from i2v_core.model.look_back import LookBackConfig, find_sites
+from i2v_core.model.look_back import LookBack, LookBackConfig, find_sites
+from i2v_core.model.video_unet import VideoUNet
 from i2v_core.training.memory import LiveBytes, count_step, predict_memory
 from tests.core.weights.small import SMALL_IMAGE_MODEL
 
@@ -17,9 +17,9 @@ UNET = replace(SMALL_IMAGE_MODEL, channel_mult=(1, 2), attention_levels=(0,), nu
 
 def make_step(checkpointing: bool) -> tuple[nn.Module, Callable[[], Tensor]]:
     """Look-back on a frozen base."""
-    unet = build_unet(UNET).requires_grad_(False).train()
+    unet = VideoUNet(UNET).requires_grad_(False).train()
     unet.gradient_checkpointing = checkpointing
-    look_back = build_look_back(LookBackConfig(sites=find_sites("stage", 32, UNET.channel_mult, 1)))
+    look_back = LookBack(LookBackConfig(sites=find_sites("stage", 32, UNET.channel_mult, 1)))
     x, times, text = torch.randn(1, 4, 4, 16, 16), torch.full((1,), 500.0), torch.randn(1, 7, 64)
 
     def loss() -> Tensor:

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from torch import nn
 
+from i2v_core.data import DataConfig
 from i2v_core.training.config import (
     EmaConfig,
     LoraConfig,
@@ -13,7 +14,6 @@ from i2v_core.training.config import (
     TrainConfig,
     TrainingConfig,
 )
-from i2v_core.training.data import DataConfig
 from i2v_core.training.plan import MemoryEstimate, Plan, advice, estimate_memory
 
 CONFIG = TrainingConfig(MethodConfig("trip"), TrainConfig("run", 10, train_batch_size=2), data=DataConfig("clips"))

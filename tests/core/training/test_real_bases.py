@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from i2v_core import Checkpoint, load_checkpoint, save_checkpoint
+from i2v_core.data import DataConfig
 from i2v_core.denoiser import Denoiser
 from i2v_core.generate import GenerateConfig, animate
 from i2v_core.training.config import (
@@ -20,7 +21,6 @@ from i2v_core.training.config import (
     TrainingConfig,
     ValidationConfig,
 )
-from i2v_core.training.data import DataConfig
 from i2v_core.training.log import read_log
 from i2v_core.training.methods import adapter_task, load_base, run
 from i2v_core.training.recipe import new_autoencoder, new_networks, new_preset
@@ -28,9 +28,9 @@ from i2v_core.training.state import lora_beside
 from i2v_core.video import write_video
 from i2v_core.weights import load_adapter
 from i2v_core.weights.files import read_tensors
-from tests.core.companions.small_bases import write_dynamicrafter, write_modelscope, write_stable_diffusion
-from tests.core.training.data.written import panned
+from tests.core.data.written import panned
 from tests.core.training.small import small_recipe
+from tests.core.weights.companions.small_bases import write_dynamicrafter, write_modelscope, write_stable_diffusion
 from tests.core.weights.small import seed
 from tests.core.weights.small_files import vision_tower
 

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from i2v_core import load_checkpoint
+from i2v_core.data.datasets import open_data
 from i2v_core.generate import animate
 from i2v_core.training.config import ConditioningConfig, TrainingConfig
 from i2v_core.training.config_file import read_config, resolved
-from i2v_core.training.datasets import open_data
 from i2v_core.training.log import Progress
 from i2v_core.training.methods import run
 from i2v_core.training.recipe import new_autoencoder, new_networks

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from i2v_core.build import build_unet
 from i2v_core.denoiser import Denoiser
 from i2v_core.evaluation import evaluate_motion
 from i2v_core.model.temporal_noise_fusion import TemporalNoiseFusion, TemporalNoiseFusionConfig
+from i2v_core.model.video_unet import VideoUNet
 from i2v_core.training.config import OptimConfig, TrainingConfig
 from i2v_core.training.engine import Task
 from i2v_core.training.methods import METHODS, adapter_task, run
@@ -50,15 +50,15 @@ def test_the_layers_over_time_can_be_trained_alone(config: TrainingConfig) -> No
 def test_the_layers_over_time_are_those_that_an_image_model_lacks() -> None:
     still = replace(SMALL, temporal_convolution=False, temporal_attention=False, init_attention=False)
     temporal = TemporalNoiseFusionOptions(trained="temporal")
-    kept = [p.numel() for name, p in build_unet(SMALL).named_parameters() if not trained_along(name, temporal)]
-    assert sum(kept) == sum(parameter.numel() for parameter in build_unet(still).parameters())
+    kept = [p.numel() for name, p in VideoUNet(SMALL).named_parameters() if not trained_along(name, temporal)]
+    assert sum(kept) == sum(parameter.numel() for parameter in VideoUNet(still).parameters())
 
 
 @pytest.mark.parametrize(("in_channels", "features"), [(4, 32), (8, None)])
 def test_a_base_without_channels_for_the_image_gets_a_convolution_for_it(
     in_channels: int, features: int | None
 ) -> None:
-    base = build_unet(replace(SMALL, in_channels=in_channels))
+    base = VideoUNet(replace(SMALL, in_channels=in_channels))
     fusion = METHODS[METHOD].build(base, TemporalNoiseFusionConfig(features=32, heads=2, position="channel"))
     hint = fusion.image_hint(torch.randn(2, 4, 1, 8, 8))  # type: ignore[operator]
     assert fusion.config.image_features == features  # type: ignore[union-attr]

@@ -2,8 +2,8 @@
 
 import torch
 
+from i2v_core.data.moving_crops import MOTIONS, PHRASES, SUBJECTS, caption
 from i2v_core.model.text_encoder import TextEncoder, TextEncoderConfig, initialize_text_encoder, word_ids
-from i2v_core.training.moving_crops import MOTIONS, PHRASES, SUBJECTS, caption
 from i2v_core.training.text_encoder import pretrain_text_encoder
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from i2v_core import Checkpoint, save_checkpoint
-from i2v_core.training.clips import encode_clips
+from i2v_core.data.clips import encode_clips
 from i2v_core.training.config import OptimConfig, TrainingConfig
 from i2v_core.training.config_file import read_config
 from i2v_core.training.engine import Engine

@@ -16,6 +16,7 @@ from i2v_core.video import (
     to_rgb,
     to_unit_range,
 )
+from i2v_core.video.frames import check_size
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +88,12 @@ def test_sizes_go_to_the_nearest_multiple() -> None:
     assert fit_size(3, 64, 64) == (64, 64)
     with pytest.raises(ValueError, match="positive"):
         fit_size(0, 64)
+
+
+def test_sizes_between_multiples_are_refused_with_the_nearest() -> None:
+    with pytest.raises(ValueError, match=r"multiples of 8, got 321x508; the nearest is 320x512"):
+        check_size(321, 508)
+    check_size(320, 512)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

@@ -7,7 +7,7 @@ import pytest
 
 from i2v_core.video import fit_image
 from i2v_core.video.scan import find_cuts, frame_changes, scan_video
-from tests.core.training.data.written import panned, record_scenes
+from tests.core.data.written import panned, record_scenes
 from tests.core.video.numbered import COUNT, record
 
 THRESHOLD = 0.08

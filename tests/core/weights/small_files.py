@@ -14,13 +14,13 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from i2v_core.build import build_autoencoder, build_image_projection, build_unet
 from i2v_core.diffusion.schedule import signal_scale
 from i2v_core.model.autoencoder import AutoencoderConfig
 from i2v_core.model.dual_reference_decoder import DualReferenceConfig
-from i2v_core.model.image_projection import ImageProjectionConfig
-from i2v_core.model.video_unet import VideoUNetConfig
+from i2v_core.model.image_projection import ImageProjection, ImageProjectionConfig
+from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from i2v_core.presets import PRESETS
+from i2v_core.weights.contents import build_autoencoder
 from tests.core.weights.small import PUBLIC, prefixed, seed
 from tests.parity.seeded import seeded_normal
 
@@ -60,14 +60,14 @@ def small_tensors(variant: str, layout: Layout) -> dict[str, Tensor]:
     rate = "framestride_embed" if variant == "dynamicrafter_256" else "fps_embedding"
     unet = {
         name.replace("fps_embedding", rate): tensor[..., None] if is_convolution(name) else tensor
-        for name, tensor in seed(build_unet(config)).state_dict().items()
+        for name, tensor in seed(VideoUNet(config)).state_dict().items()
     }
     tensors = prefixed("model.diffusion_model.", unet)
     if layout == "unet_only":
         return tensors
     if config.image_gate != "none":
         frames = 16 if config.image_token_layout == "per_frame" else None
-        projection = build_image_projection(replace(PROJECTION, frames=frames))
+        projection = ImageProjection(replace(PROJECTION, frames=frames))
         tensors |= prefixed("image_proj_model.", seed(projection).state_dict())
     if layout == "unet_and_projection":
         return tensors

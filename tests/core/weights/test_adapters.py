@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from i2v_core import CheckpointError
-from i2v_core.build import build_image_adapter, build_unet
 from i2v_core.model.image_encoder import ImageEncoderConfig
-from i2v_core.model.image_injection import ImageAdapterConfig, ImageInjectionConfig, VisualDetailConfig
+from i2v_core.model.image_injection import ImageAdapter, ImageAdapterConfig, ImageInjectionConfig, VisualDetailConfig
 from i2v_core.model.image_projection import ImageProjectionConfig
+from i2v_core.model.video_unet import VideoUNet
 from i2v_core.weights import load_adapter, read_adapter, save_adapter
 from i2v_core.weights.adapters import mean_weights, replace_weights
 from tests.core.weights.small import SMALL, seed
@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def test_network_configuration_and_tuned_weights_come_back_exactly(path: Path) -> None:
-    module, tuned = seed(build_image_adapter(CONFIG)), {TUNED: torch.randn(32)}
+    module, tuned = seed(ImageAdapter(CONFIG)), {TUNED: torch.randn(32)}
     save_adapter(path, "image_projection", module, unet=tuned, metadata={"i2v.train_steps": "3"})
     loaded = load_adapter(path)
     assert loaded.kind == "image_projection"
@@ -42,7 +42,7 @@ def test_network_configuration_and_tuned_weights_come_back_exactly(path: Path) -
 
 
 def test_tuned_weights_replace_those_of_the_base_and_no_others(path: Path) -> None:
-    unet = seed(build_unet(SMALL))
+    unet = seed(VideoUNet(SMALL))
     before = {name: tensor.clone() for name, tensor in unet.state_dict().items()}
     tuned = {TUNED: torch.full_like(before[TUNED], 7.0)}
     replace_weights(unet, tuned)
@@ -52,7 +52,7 @@ def test_tuned_weights_replace_those_of_the_base_and_no_others(path: Path) -> No
 
 def test_another_base_is_refused_by_its_first_mismatch() -> None:
     with pytest.raises(ValueError, match=r"'input_blocks.0.0.bias' has shape \(5,\), the model's is of shape"):
-        replace_weights(build_unet(SMALL), {TUNED: torch.zeros(5)})
+        replace_weights(VideoUNet(SMALL), {TUNED: torch.zeros(5)})
 
 
 def test_a_checkpoint_is_no_adapter_and_an_adapter_no_checkpoint(path: Path) -> None:
@@ -61,7 +61,7 @@ def test_a_checkpoint_is_no_adapter_and_an_adapter_no_checkpoint(path: Path) -> 
     save_checkpoint(path, whole())
     with pytest.raises(CheckpointError, match="it is no adapter of this pack but a whole model"):
         read_adapter(path)
-    save_adapter(path, "image_projection", build_image_adapter(CONFIG))
+    save_adapter(path, "image_projection", ImageAdapter(CONFIG))
     with pytest.raises(CheckpointError, match="it is an adapter of this pack"):
         load_checkpoint(path)
 

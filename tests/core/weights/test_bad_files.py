@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from i2v_core import CheckpointError, load_checkpoint
-from i2v_core.build import build_unet
+from i2v_core.model.video_unet import VideoUNet
 from tests.core.weights.small import SMALL, SMALL_IMAGE_MODEL, prefixed, seed
 
 UNET = "model.diffusion_model."
@@ -28,7 +28,7 @@ class Surprise:
 
 @pytest.fixture(scope="module")
 def good() -> dict[str, Tensor]:
-    return prefixed(UNET, seed(build_unet(SMALL)).state_dict())
+    return prefixed(UNET, seed(VideoUNet(SMALL)).state_dict())
 
 
 def refusal(path: Path) -> str:
@@ -184,7 +184,7 @@ def test_quantized_weights_are_refused(good: dict[str, Tensor], tmp_path: Path) 
 
 
 def test_an_inpainting_model_is_refused(tmp_path: Path) -> None:
-    state = prefixed(UNET, seed(build_unet(SMALL_IMAGE_MODEL)).state_dict())
+    state = prefixed(UNET, seed(VideoUNet(SMALL_IMAGE_MODEL)).state_dict())
     state[f"{UNET}input_blocks.0.0.weight"] = torch.zeros(32, 9, 3, 3)
     assert "9 input channels" in refused_tensors(tmp_path, state)
 

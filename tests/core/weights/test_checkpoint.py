@@ -10,12 +10,13 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from i2v_core import Checkpoint, CheckpointError, load_checkpoint, save_checkpoint
-from i2v_core.build import build_autoencoder, build_image_projection, build_text_encoder, build_unet
 from i2v_core.model.autoencoder import AutoencoderConfig
-from i2v_core.model.image_projection import ImageProjectionConfig
-from i2v_core.model.text_encoder import TextEncoderConfig
+from i2v_core.model.image_projection import ImageProjection, ImageProjectionConfig
+from i2v_core.model.text_encoder import TextEncoder, TextEncoderConfig
+from i2v_core.model.video_unet import VideoUNet
 from i2v_core.presets import PRESETS
 from i2v_core.weights import read_checkpoint
+from i2v_core.weights.contents import build_autoencoder
 from tests.core.weights.small import SMALL, SMALL_DYNAMICRAFTER, SMALL_IMAGE_MODEL, seed
 
 OWN_PRESET = replace(PRESETS["demo"], name="mine", steps=7, schedule=replace(PRESETS["demo"].schedule, beta_end=0.02))
@@ -24,12 +25,10 @@ OWN_PRESET = replace(PRESETS["demo"], name="mine", steps=7, schedule=replace(PRE
 def whole() -> Checkpoint:
     """Every part that a checkpoint can have, in small."""
     return Checkpoint(
-        unet=seed(build_unet(replace(SMALL_DYNAMICRAFTER, pooled_text_dim=64))),
-        image_projection=seed(
-            build_image_projection(ImageProjectionConfig(features=32, depth=1, heads=1, image_features=48))
-        ),
+        unet=seed(VideoUNet(replace(SMALL_DYNAMICRAFTER, pooled_text_dim=64))),
+        image_projection=seed(ImageProjection(ImageProjectionConfig(features=32, depth=1, heads=1, image_features=48))),
         autoencoder=seed(build_autoencoder(AutoencoderConfig(channels=32, channel_mult=(1, 1), num_res_blocks=1))),
-        text_encoder=seed(build_text_encoder(TextEncoderConfig())),
+        text_encoder=seed(TextEncoder(TextEncoderConfig())),
         preset=OWN_PRESET,
         dialect="i2v",
         metadata={"i2v.train_steps": "12"},
@@ -62,7 +61,7 @@ def test_a_preset_that_is_named_takes_the_place_of_the_file_s_own(tmp_path: Path
 
 
 def test_a_checkpoint_may_be_a_network_alone(tmp_path: Path) -> None:
-    alone = Checkpoint(seed(build_unet(SMALL)), None, None, None, PRESETS["modelscope"], "i2v", {})
+    alone = Checkpoint(seed(VideoUNet(SMALL)), None, None, None, PRESETS["modelscope"], "i2v", {})
     save_checkpoint(tmp_path / "unet.safetensors", alone)
     loaded = load_checkpoint(tmp_path / "unet.safetensors")
     assert loaded.unet.config == SMALL
@@ -119,7 +118,7 @@ def written(folder: Path) -> Path:
 
 
 def test_stable_diffusion_1_5_keeps_its_convolutions_and_towers(tmp_path: Path) -> None:
-    unet = seed(build_unet(replace(SMALL_IMAGE_MODEL, num_heads=8, context_dim=768)))
+    unet = seed(VideoUNet(replace(SMALL_IMAGE_MODEL, num_heads=8, context_dim=768)))
     state = {f"model.diffusion_model.{name}": tensor for name, tensor in unet.state_dict().items()}
     tower = "cond_stage_model.transformer.text_model.final_layer_norm.weight"
     save_file(state | {tower: torch.ones(768)}, tmp_path / "sd.safetensors")

@@ -10,8 +10,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from i2v_core import load_checkpoint
-from i2v_core.build import build_unet
-from i2v_core.model.video_unet import VideoUNetConfig
+from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from i2v_core.weights import key_maps, read_checkpoint
 from tests.core.weights.small import (
     SMALL,
@@ -87,7 +86,7 @@ IMAGE_MODELS = {
 def test_stable_diffusion_answers_the_same_for_every_frame(name: str, full: bool, frames: int, tmp_path: Path) -> None:
     theirs = UNet2DConditionModel(block_out_channels=(32, 64, 64, 64), sample_size=8, **IMAGE_MODELS[name])
     config = VideoUNetConfig(**{**vars(SMALL_IMAGE_MODEL), "context_dim": IMAGE_MODELS[name]["cross_attention_dim"]})
-    state = seed(build_unet(config)).state_dict()
+    state = seed(VideoUNet(config)).state_dict()
     if name == "stable_diffusion_1_5":
         projections = (".proj_in.weight", ".proj_out.weight")
         state = {k: v[..., None, None] if k.endswith(projections) else v for k, v in state.items()}
@@ -105,7 +104,7 @@ def test_stable_diffusion_answers_the_same_for_every_frame(name: str, full: bool
 
 @torch.no_grad()
 def test_a_modelscope_file_holds_the_same_network(tmp_path: Path) -> None:
-    unet = seed(build_unet(SMALL))
+    unet = seed(VideoUNet(SMALL))
     torch.save(modelscope_state(unet.state_dict()), tmp_path / "text2video.pth")
 
     checkpoint = load_checkpoint(tmp_path / "text2video.pth")
@@ -116,7 +115,7 @@ def test_a_modelscope_file_holds_the_same_network(tmp_path: Path) -> None:
 
 def lvdm_state() -> dict[str, Tensor]:
     """A small DynamiCrafter file as its authors write it, the first transformer's projections as Conv1d."""
-    state = seed(build_unet(SMALL_DYNAMICRAFTER)).state_dict()
+    state = seed(VideoUNet(SMALL_DYNAMICRAFTER)).state_dict()
     for name in ("init_attn.0.proj_in.weight", "init_attn.0.proj_out.weight"):
         state[name] = state[name][..., None]
     return state

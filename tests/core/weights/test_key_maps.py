@@ -4,21 +4,20 @@ import pytest
 import torch
 from diffusers import UNet3DConditionModel
 
-from i2v_core.build import build_unet
-from i2v_core.model.video_unet import VideoUNetConfig
+from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from i2v_core.weights import key_maps
 from i2v_core.weights.foreign import linear_projections
 from tests.core.weights.small import PUBLIC, SMALL, SMALL_IMAGE_MODEL
 
 
 def names_of(config: VideoUNetConfig) -> list[str]:
-    return list(build_unet(config, device="meta").state_dict())
+    return list(VideoUNet(config, device="meta").state_dict())
 
 
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_public_network_has_the_reference_number_of_tensors_and_parameters(name: str) -> None:
     config, tensors, millions = PUBLIC[name]
-    state = build_unet(config, device="meta").state_dict()
+    state = VideoUNet(config, device="meta").state_dict()
     assert len(state) == tensors
     assert sum(tensor.numel() for tensor in state.values()) / 1e6 == pytest.approx(millions, abs=0.006)
 
@@ -35,7 +34,7 @@ def test_modelscope_names_are_a_bijection_at_full_size() -> None:
 def test_diffusers_names_and_shapes_are_a_bijection_at_full_size() -> None:
     with torch.device("meta"):
         theirs = UNet3DConditionModel().state_dict()
-    ours = build_unet(VideoUNetConfig(), device="meta").state_dict()
+    ours = VideoUNet(VideoUNetConfig(), device="meta").state_dict()
     layout = key_maps.diffusers_layout(theirs)
     assert layout == key_maps.layout_of(VideoUNetConfig())
     mapped = {key_maps.from_diffusers(name, layout): tensor.shape for name, tensor in theirs.items()}

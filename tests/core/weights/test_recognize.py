@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
-from i2v_core.build import build_autoencoder, build_image_projection, build_unet
 from i2v_core.model.autoencoder import AutoencoderConfig
-from i2v_core.model.image_projection import ImageProjectionConfig
-from i2v_core.model.video_unet import VideoUNetConfig
+from i2v_core.model.image_projection import ImageProjection, ImageProjectionConfig
+from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from i2v_core.weights import CheckpointError
+from i2v_core.weights.contents import build_autoencoder
 from i2v_core.weights.key_maps import layout_of, to_diffusers, to_modelscope
 from i2v_core.weights.recognize import (
     V_PREDICTION_BIAS,
@@ -26,7 +26,7 @@ from tests.core.weights.small import PUBLIC, SMALL
 @pytest.mark.parametrize("name", PUBLIC)
 def test_a_public_model_is_recognized_with_its_preset(name: str) -> None:
     config, _, _ = PUBLIC[name]
-    state = build_unet(config, device="meta").state_dict()
+    state = VideoUNet(config, device="meta").state_dict()
     # The one value that is looked at: small means a model of eps.
     state[V_PREDICTION_BIAS] = torch.zeros(320)
     scale_table = torch.tensor([1.0, 0.3]).half() if name == "dynamicrafter_1024" else None
@@ -46,16 +46,16 @@ def test_a_public_model_is_recognized_with_its_preset(name: str) -> None:
     ],
 )
 def test_other_sizes_are_recognized(config: VideoUNetConfig) -> None:
-    assert recognize_unet(build_unet(config, device="meta").state_dict()) == config
+    assert recognize_unet(VideoUNet(config, device="meta").state_dict()) == config
 
 
 def test_dialects_are_told_apart_by_names() -> None:
-    video = list(build_unet(VideoUNetConfig(), device="meta").state_dict())
+    video = list(VideoUNet(VideoUNetConfig(), device="meta").state_dict())
     layout = layout_of(VideoUNetConfig())
     assert dialect_of(video) == "lvdm"
     assert dialect_of(map(to_modelscope, video)) == "modelscope"
     assert dialect_of(to_diffusers(name, layout) for name in video) == "diffusers"
-    assert dialect_of(build_unet(PUBLIC["stable_diffusion_1_5"][0], device="meta").state_dict()) == "ldm"
+    assert dialect_of(VideoUNet(PUBLIC["stable_diffusion_1_5"][0], device="meta").state_dict()) == "ldm"
     assert dialect_of(["encoder.conv_in.weight"]) is None
 
 
@@ -91,7 +91,7 @@ def test_an_unknown_video_model_asks_for_a_preset() -> None:
     ],
 )
 def test_image_projections_are_recognized(config: ImageProjectionConfig) -> None:
-    assert recognize_image_projection(build_image_projection(config, device="meta").state_dict()) == config
+    assert recognize_image_projection(ImageProjection(config, device="meta").state_dict()) == config
 
 
 @pytest.mark.parametrize(

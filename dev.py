@@ -367,9 +367,7 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
             for name in ("frames", "seed", "steps"):
                 added.add_argument(f"--{name}", type=int, help="(default: the workflow's)")
         if command is test:
-            added.add_argument(
-                "--quick", action="store_true", help="no server, browser or slow tests"
-            )
+            added.add_argument("--quick", action="store_true", help="no server, browser or slow tests")
         if command is serve:
             added.add_argument("--port", type=int, default=8188)
     options, rest = parser.parse_known_args(arguments)

@@ -279,8 +279,9 @@ def demo(options: argparse.Namespace, _: list[str]) -> int:
             graph = edit_graph(graph, image=server.upload(options.image))
             say(f'- animating {options.image.name}: "{prompt}"')
             video = video_file(server.run(graph, watch=show_steps(log)), OUTPUT)
-    say("- measuring the clip")
+    say("- measuring the clip, and laying it beside the picture")
     arguments = ["measure", str(video), "--image", str(options.image.resolve()), "--prompt", prompt]
+    arguments += ["--preview", str(video.with_suffix(".webp"))]
     if code := subprocess.run([str(PYTHON), "-m", "i2v_core", *arguments], check=False, cwd=ROOT).returncode:
         raise DevError(f"{video} was written, but measuring it failed with exit code {code}.")
     print(video, flush=True)

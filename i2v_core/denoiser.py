@@ -55,7 +55,7 @@ class Denoiser:
             check_image_sites(self.image_projection.config.injection, self.network)
         if self.look_back is not None:
             config = self.network.config
-            blocks = find_sites("block", config.model_channels, config.channel_mult, config.num_res_blocks)
+            blocks = find_sites("layer", config.model_channels, config.channel_mult, config.num_res_blocks)
             check_sites(self.look_back.config, blocks)
         if self.image_retention is None or self.image_retention.config.unet == self.network.config:
             return

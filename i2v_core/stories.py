@@ -3,9 +3,8 @@
 Each part animates the last frame of the one before, with a prompt of its own.
 """
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -13,16 +12,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from .decoding import SEEDS, check_ranges, decode, shown
 from .denoiser import Denoiser
 from .diffusion.samplers import Callback
 from .files import StrPath
 from .generate import Animator, GenerateConfig
+from .text_files import read_json
 from .video.match_colors import lead_colors_back, match_colors
 from .weights import Checkpoint
-from .weights.configs import decode_config
 
 Handover = Literal["pixels", "latents"]
 OnStep = Callable[[int, int, int], None]
+MOST_FRAMES = 100_000  # more is a slip of the hand
 _SETTINGS = ("seed", "frames", "guidance", "text_scale", "image_scale")  # of `Part` that are `GenerateConfig`'s too
 
 
@@ -48,11 +49,12 @@ class Part:
     def __post_init__(self) -> None:
         if self.frames is not None and self.frames < 2:
             raise ValueError(f"a part needs at least 2 frames, one of them the given picture, got {self.frames}")
+        check_ranges(self, seed=SEEDS, frames=(2, MOST_FRAMES))
 
     def config(self, story: GenerateConfig, number: int) -> GenerateConfig:
         """The story's configuration with what this part, counted from 0, says in its place."""
         said: dict[str, Any] = {name: value for name in _SETTINGS if (value := getattr(self, name)) is not None}
-        return replace(story, **({"seed": story.seed + number} | said))
+        return replace(story, **({"seed": (story.seed + number) % 2**64} | said))
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,9 @@ class Story:
 def read_story(path: StrPath) -> list[Part]:
     """Read a story from JSON: a list whose entries are prompts, or objects with the fields of `Part`.
 
-    Raises ValueError that names the entry which is wrong, OSError if there is no such file.
+    Raises ValueError that names the entry which is wrong (`TextFileError` for the file), OSError if there is none.
     """
-    name, text = Path(path).name, Path(path).read_text(encoding="utf-8")
-    try:
-        entries = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"'{name}' is no JSON: {error}") from error
+    name, entries = Path(path).name, read_json(path)
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"'{name}' should hold a list of one or more parts, each a prompt or an object with a prompt")
     return [_part(entry, f"part {number} of '{name}'") for number, entry in enumerate(entries, start=1)]
@@ -180,11 +178,9 @@ def _size(clip: Tensor) -> str:
 
 
 def _part(entry: Any, place: str) -> Part:
-    values = {"prompt": entry} if isinstance(entry, str) else entry
-    names = [field.name for field in fields(Part)]
-    if not isinstance(values, dict) or not set(values) <= set(names) or "prompt" not in values:
-        raise ValueError(f"{place} should be a prompt or an object with 'prompt' and any of {names[1:]}, got {entry!r}")
+    if not isinstance(entry, str | dict):
+        raise ValueError(f"{place} should be a prompt or an object with 'prompt', got {shown(repr(entry))}")
     try:
-        return decode_config(Part, values)
+        return Part(entry) if isinstance(entry, str) else decode(Part, entry)
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error

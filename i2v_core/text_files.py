@@ -15,14 +15,16 @@ import sys
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn, TextIO
+from typing import Any, TextIO
 
+from .decoding import shown
 from .files import StrPath
 
 SIZE = 1 << 20  # bytes of what people write: a caption, a story, a configuration
 LARGE = 1 << 26  # bytes of what programs write: frame times of a long clip, captions by name
 LINE = 1 << 20  # characters of one line of a table, which is read row by row and may have any length
 DEPTH, DIGITS, KEYS = 64, 100, 64
+SHOWN_COLUMNS = 12
 INTEGERS = range(-(2**63), 2**64)  # seeds of the host go up to 2^64 - 1
 
 MARKS = (
@@ -114,7 +116,7 @@ def read_json_lines(path: StrPath) -> Iterator[Row]:
     for number, line in _lines(path):
         if line.strip():
             try:
-                yield Row(number, parse_json(line, "this line"))
+                yield Row(number, parse_json(line))
             except TextFileError as error:
                 yield Row(number, problem=str(error))
 
@@ -154,8 +156,8 @@ def read_csv(path: StrPath, needed: Collection[str] = ()) -> Iterator[Row]:
         raise TextFileError(f"'{path}' is empty: expected a table whose first line names the columns")
 
 
-def parse_json(text: str, label: str = "it") -> Any:
-    """Value of a JSON text.
+def parse_json(text: str, label: str = "it", *, finite: bool = True) -> Any:
+    """Value of a JSON text; `finite` refuses NaN and infinities, which only our own logs may hold.
 
     Raises TextFileError, beginning with `label`: no JSON, nested deeper than 64, a number that is not finite or beyond
     -2^63..2^64-1, or half of a surrogate pair.
@@ -163,8 +165,8 @@ def parse_json(text: str, label: str = "it") -> Any:
     if text.count("[") + text.count("{") > DEPTH:
         _check_nesting(text, _JSON_TOKENS, label)
 
-    def constant(name: str) -> NoReturn:
-        raise TextFileError(f"{label} holds {name}: only finite numbers can be used")
+    def constant(name: str) -> float:
+        return _float(name, label) if finite else float(name)
 
     try:
         value = json.loads(
@@ -215,10 +217,11 @@ class _Counted:
 
 
 def _check_header(header: Sequence[str], needed: Collection[str], path: StrPath) -> None:
+    columns = ", ".join(map(shown, header[:SHOWN_COLUMNS]))
     if needed and not set(header) & set(needed):
-        raise TextFileError(f"'{path}' has the columns {', '.join(header)}; expected one of {', '.join(needed)}")
+        raise TextFileError(f"'{path}' has the columns {columns}; expected one of {', '.join(needed)}")
     if len(set(header)) < len(header):
-        raise TextFileError(f"'{path}' has two columns of one name: {', '.join(header)}")
+        raise TextFileError(f"'{path}' has two columns of one name: {columns}")
 
 
 def _lines(path: StrPath) -> Iterator[tuple[int, str]]:

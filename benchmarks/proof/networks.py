@@ -9,6 +9,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 
+from i2v_core.decoding import decode
 from i2v_core.denoiser import Denoiser
 from i2v_core.presets import PRESETS, Preset
 from i2v_core.training.config import (
@@ -21,7 +22,6 @@ from i2v_core.training.config import (
     TrainConfig,
     TrainingConfig,
 )
-from i2v_core.training.config_file import decode_options
 from i2v_core.training.engine import OnStep, train
 from i2v_core.training.methods import adapter_task, run
 from i2v_core.weights import Checkpoint, load_checkpoint
@@ -101,7 +101,7 @@ class Proof:
         """The adapter's network as its training begins."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            config = decode_options(ADAPTERS[variant.method.kind].configs[0], variant.adapter, "adapter")
+            config = decode(ADAPTERS[variant.method.kind].configs[0], variant.adapter, "adapter")
             return variant.method.build(checkpoint.unet, config)
 
     def _variant_config(self, name: str, variant: Variant, seed: int) -> TrainingConfig:

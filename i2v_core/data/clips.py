@@ -1,8 +1,8 @@
 """Clips on their way from a data set to an objective."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -29,6 +29,24 @@ class Clip:
     pooled_text: Tensor | None = None
 
 
+@dataclass(frozen=True)
+class LabeledCaption:
+    """A caption and the class that it names of every aspect; aspects that it leaves open are missing."""
+
+    caption: str
+    classes: Mapping[str, str]
+
+
+class CaptionSource(Protocol):
+    """Captions of a data set by themselves, with what they name."""
+
+    def classes(self) -> Mapping[str, Sequence[str]]:
+        """The classes of every aspect, such as the motions; "motion" is always one."""
+
+    def labeled_caption(self, generator: torch.Generator, /) -> LabeledCaption:
+        """Draw a caption as the data set's clips have them."""
+
+
 class ClipData(Protocol):
     """A data set without end: clip number `item` depends on its configuration and the number only."""
 
@@ -40,6 +58,20 @@ class ClipData(Protocol):
 
     def summary(self) -> str:
         """What and how much it is, in a line or a few for the plan."""
+
+
+@runtime_checkable
+class MotionData(ClipData, CaptionSource, Protocol):
+    """A data set that knows its clips' motions, and draws clips that no training saw."""
+
+    def held_out(self) -> ClipData:
+        """The same kind of clips of pictures that no training saw."""
+
+    def still(self) -> ClipData:
+        """The pictures without the moves: one frame for each clip."""
+
+    def contrast(self, item: int, /) -> str:
+        """The caption of a clip with the words of another motion."""
 
 
 class ClipEncoder(Protocol):
@@ -92,6 +124,7 @@ class ClipBatch:
         fps: frames per second, `b`; None if one of the clips has none.
         items: the clips' numbers in the data set, on which all random draws depend.
         text, pooled_text: features of the captions, `b n d` and `b d`, where the data set has them.
+        given: latents of pictures of other clips in place of the given frames', `b c 1 h w`, to see what they cost.
     """
 
     image: Tensor
@@ -102,10 +135,13 @@ class ClipBatch:
     items: list[int]
     text: Tensor | None = None
     pooled_text: Tensor | None = None
+    given: Tensor | None = None
 
     @property
     def image_latent(self) -> Tensor:
         """Latents of the given frames as they are in the clips, `b c 1 h w`."""
+        if self.given is not None:
+            return self.given
         clips = torch.arange(len(self.latents), device=self.latents.device)
         return self.latents[clips, :, self.image_index][:, :, None]
 

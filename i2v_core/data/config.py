@@ -1,7 +1,10 @@
 """Section `data` of a training configuration."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
+
+from ..decoding import RATES, SEEDS, check_ranges
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,7 @@ class DataConfig:
         for name in ("frames", "height", "width", "frame_stride", "bucket_step", "group"):
             if getattr(self, name) < 1:
                 raise ValueError(f"data.{name} should be at least 1, got {getattr(self, name)}")
+        check_ranges(self, "data", seed=SEEDS, target_fps=RATES, image_fps=RATES, run_frames=(0, math.inf))
         if not len(self.strides):
             raise ValueError(f"data.frame_stride_max {self.frame_stride_max} is below frame_stride {self.frame_stride}")
         if self.target_fps is not None and (self.strides != range(1, 2) or self.target_fps <= 0):
@@ -60,8 +64,6 @@ class DataConfig:
                 "data takes frames by time (target_fps, a positive number) or by number (frame_stride), "
                 f"got target_fps {self.target_fps} with frame_stride {self.frame_stride} to {self.strides[-1]}"
             )
-        if self.image_fps is not None and self.image_fps <= 0:
-            raise ValueError(f"data.image_fps should be positive, got {self.image_fps}")
 
     @property
     def strides(self) -> range:

@@ -14,6 +14,7 @@ from ..weights.companions.text import ClipTextEncoder
 from . import DataConfig, Encoders, FileClips, fill_cache, weights_hash
 from . import open_data as open_files
 from .clips import ClipData
+from .figures import Figures, FiguresConfig
 from .moving_crops import MovingCrops, MovingCropsConfig
 
 
@@ -27,6 +28,7 @@ class DataKind:
 
 DATASETS: dict[str, DataKind] = {
     "moving_crops": DataKind(MovingCropsConfig, MovingCrops),
+    "figures": DataKind(FiguresConfig, Figures),
     "files": DataKind(DataConfig, open_files),
 }
 

@@ -11,8 +11,6 @@
 =============== =====================================================================================================
 """
 
-import csv
-import json
 import os
 import tarfile
 from collections.abc import Iterator, Mapping
@@ -21,6 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from ..files import StrPath
+from ..text_files import (
+    SIZE,
+    Row,
+    TextFileError,
+    decode_text,
+    parse_json,
+    read_csv,
+    read_json_lines,
+    read_lines,
+    read_text,
+)
+from ..unusable import UNUSABLE, reason, shortened
 from ..video.sources import FileSlice
 from .media import FrameFolder, Media, VideoFile, is_picture, is_video, natural
 
@@ -99,13 +109,12 @@ def _from_files(root: Path, image_fps: float | None) -> Iterator[Entry]:
         paths = [here / name for name in files if not name.startswith(".")]
         for path in paths:
             if is_video(path):
-                caption = _read_caption(path.with_suffix(".txt"))
-                yield Entry(path.relative_to(root).as_posix(), VideoFile(str(path)), caption)
+                yield _captioned(path.relative_to(root).as_posix(), VideoFile(str(path)), path.with_suffix(".txt"))
         pictures = sum(is_picture(path) for path in paths)
         # Pictures beside videos are their thumbnails, and those beside folders belong to a page about them.
         if pictures and not any(is_video(path) for path in paths) and not (here == root and names):
-            caption = _read_caption(here / "caption.txt") or _read_caption(here.with_name(f"{here.name}.txt"))
-            yield Entry(here.relative_to(root).as_posix() + "/", FrameFolder(folder, image_fps), caption)
+            name, media = here.relative_to(root).as_posix() + "/", FrameFolder(folder, image_fps)
+            yield _captioned(name, media, here / "caption.txt", here.with_name(f"{here.name}.txt"))
 
 
 def _loops(folder: Path) -> bool:
@@ -114,55 +123,50 @@ def _loops(folder: Path) -> bool:
 
 
 def _from_jsonl(path: Path, root: Path, image_fps: float | None) -> Iterator[Entry]:
-    with path.open(encoding="utf-8-sig", errors="replace") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError:
-                row = None
-            yield _row(row, f"{path.name} line {number}", root, image_fps)
+    for row in read_json_lines(path):
+        yield _row(row, f"{path.name} line {row.line}", root, image_fps)
 
 
 def _from_prompts(root: Path, image_fps: float | None) -> Iterator[Entry]:
     prompts = next((root / name for name in ("prompts.txt", "prompt.txt") if (root / name).is_file()), None)
     if prompts is None:
         raise ValueError(f"'{root}' has videos.txt without prompts.txt. Expected both, line by line.")
-    texts, videos = (path.read_text(encoding="utf-8-sig").splitlines() for path in (prompts, root / "videos.txt"))
+    texts, videos = (read_lines(path) for path in (prompts, root / "videos.txt"))
     while videos and not videos[-1].strip():
         videos.pop()
     if len(videos) > len(texts) or any(text.strip() for text in texts[len(videos) :]):
         raise ValueError(f"'{root}' has {len(videos)} lines in videos.txt and {len(texts)} in {prompts.name}.")
     for number, (text, video) in enumerate(zip(texts, videos, strict=False), start=1):
-        yield _row({"file_name": video.strip(), "text": text}, f"videos.txt line {number}", root, image_fps)
+        row = Row(number, {"file_name": video.strip(), "text": text})
+        yield _row(row, f"videos.txt line {number}", root, image_fps)
 
 
 def _from_csv(tables: list[Path], root: Path, image_fps: float | None) -> Iterator[Entry]:
     for path in tables:
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as stream:
-            rows = csv.DictReader(stream)
-            columns = set(rows.fieldnames or ())
-            if not columns & {"videoid", *FILE_KEYS}:
-                raise ValueError(f"'{path}' has the columns {sorted(columns)}. Expected videoid or one of {FILE_KEYS}.")
-            for row in rows:
-                yield _row(row, f"{path.name} line {rows.line_num}", root, image_fps)
+        for row in read_csv(path, ("videoid", *FILE_KEYS)):
+            yield _row(row, f"{path.name} line {row.line}", root, image_fps)
 
 
-def _row(row: Any, place: str, root: Path, image_fps: float | None) -> Entry:
+def _row(read: Row, place: str, root: Path, image_fps: float | None) -> Entry:
     """The entry of one row of a table, from its file and caption columns."""
-    if not isinstance(row, Mapping):
-        return Entry(place, None, problem="is no JSON object")
+    row = read.value
+    if read.problem or not isinstance(row, Mapping):
+        return Entry(place, None, problem=read.problem or "is no JSON object")
     file = next((row[key] for key in FILE_KEYS if isinstance(row.get(key), str) and row[key].strip()), None)
     if file is None and row.get("videoid"):
         file = "/".join(part for part in (row.get("page_dir"), f"{row['videoid']}.mp4") if part)
     if file is None:
         return Entry(place, None, problem=f"names no file under {', '.join(FILE_KEYS)}")
     caption = _caption(row) or (row.get("name") if row.get("videoid") else None)
-    # WebVid's files lie in `videos/` beside its table.
-    path = next((found for folder in (root, root / "videos") if (found := folder / file).exists()), root / file)
-    media: Media = FrameFolder(str(path), image_fps) if path.is_dir() else VideoFile(str(path))
-    return Entry(file, media, (caption or "").strip() or None, "" if path.exists() else "does not exist")
+    try:
+        # WebVid's files lie in `videos/` beside its table.
+        path = next((found for folder in (root, root / "videos") if (found := folder / file).exists()), root / file)
+        media: Media = FrameFolder(str(path), image_fps) if path.is_dir() else VideoFile(str(path))
+        problem = "" if path.exists() else "does not exist"
+    except UNUSABLE as error:
+        # A caption in the column of the file is too long for a name.
+        return Entry(place, None, problem=f"names no file: '{shortened(file)}' ({reason(error)})")
+    return Entry(file, media, (caption or "").strip() or None, problem)
 
 
 def _from_tar(archive: Path) -> Iterator[Entry]:
@@ -178,8 +182,13 @@ def _from_tar(archive: Path) -> Iterator[Entry]:
         if is_video(Path(member.name)):
             source = FileSlice(str(archive), member.offset_data, member.size, member.name)
             key = _key(member.name)
-            caption = texts.get(f"{key}.txt") or _json_caption(texts.get(f"{key}.json"))
-            yield Entry(f"{archive.name}/{member.name}", VideoFile(source), (caption or "").strip() or None)
+            name, media = f"{archive.name}/{member.name}", VideoFile(source)
+            try:
+                caption = _tar_caption(texts, key)
+            except TextFileError as error:
+                yield Entry(name, media, problem=f"has no readable caption: {error}")
+            else:
+                yield Entry(name, media, caption.strip() or None)
 
 
 def _key(name: str) -> str:
@@ -192,24 +201,28 @@ def _is_text(name: str) -> bool:
     return name.endswith((".txt", ".json"))
 
 
-def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> str:
+def _read_member(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
     stream = archive.extractfile(member)
-    return "" if stream is None else stream.read().decode("utf-8-sig", errors="replace")
+    return b"" if stream is None else stream.read(SIZE + 1)
 
 
-def _json_caption(text: str | None) -> str | None:
-    try:
-        row = json.loads(text or "")
-    except ValueError:
-        return None
-    return _caption(row) if isinstance(row, Mapping) else None
+def _tar_caption(texts: Mapping[str, bytes], key: str) -> str:
+    """The caption under a key, from its text or from its JSON; empty if there is none."""
+    if plain := texts.get(f"{key}.txt"):
+        return decode_text(plain, f"{key}.txt")
+    file = f"{key}.json"
+    row = parse_json(decode_text(texts[file], file), f"'{file}'") if file in texts else None
+    return (_caption(row) or "") if isinstance(row, Mapping) else ""
 
 
 def _caption(row: Mapping[str, Any]) -> str | None:
     return next((row[key] for key in CAPTION_KEYS if isinstance(row.get(key), str)), None)
 
 
-def _read_caption(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    return path.read_text(encoding="utf-8-sig", errors="replace").strip() or None
+def _captioned(name: str, media: Media, *places: Path) -> Entry:
+    """A clip with the first caption that one of these files holds; one that cannot be read is the clip's problem."""
+    try:
+        texts = (read_text(place).strip() for place in places if place.is_file())
+        return Entry(name, media, next(filter(None, texts), None))
+    except TextFileError as error:
+        return Entry(name, media, problem=f"has no readable caption: {error}")

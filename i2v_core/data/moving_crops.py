@@ -7,7 +7,8 @@ only, so both can be measured apart and without a learned judge.
 import hashlib
 import json
 import math
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from .clips import Clip
+from ..decoding import SEEDS, check_ranges
+from .clips import Clip, LabeledCaption
 
 MOTIONS = ("left", "right", "up", "down", "in", "out", "still")
 
@@ -64,6 +66,11 @@ class MovingCropsConfig:
     photographs: tuple[str, ...] = TRAIN_PHOTOGRAPHS
     smallest_window: int = 72
     detail: int = 1
+
+    def __post_init__(self) -> None:
+        check_ranges(self, seed=SEEDS, frames=(1, 4096), size=(1, 16384), smallest_window=(1, 16384), detail=(1, 256))
+        if not self.photographs:
+            raise ValueError("photographs must name one or more, got none")
 
 
 @dataclass(frozen=True)
@@ -176,7 +183,7 @@ class MovingCrops:
     def clip(self, index: int, motion: str | None = None) -> CaptionedClip:
         """Render one clip; `motion` overrides the drawn one without changing anything else."""
         config = self.config
-        generator = torch.Generator().manual_seed(config.seed * 1_000_003 + index)
+        generator = torch.Generator().manual_seed((config.seed * 1_000_003 + index) % 2**64)
         drawn = _choice(generator, MOTIONS)
         motion = motion or drawn
         photograph = photograph_pyramid(_choice(generator, config.photographs))
@@ -199,6 +206,29 @@ class MovingCrops:
         words = caption(motion, generator)
         pixels = (2 * pixels - 1).transpose(0, 1)
         return CaptionedClip(pixels, pixels[:, 0], words, motion=motion)
+
+    def contrast(self, index: int) -> str:
+        """The caption of clip number `index` with the words of another motion."""
+        motion = self.clip(index).motion
+        others = [other for other in MOTIONS if other != motion]
+        return self.clip(index, others[index % len(others)]).caption
+
+    def classes(self) -> Mapping[str, tuple[str, ...]]:
+        """What captions name."""
+        return {"motion": MOTIONS}
+
+    def labeled_caption(self, generator: torch.Generator) -> LabeledCaption:
+        """A caption alone."""
+        motion = MOTIONS[int(torch.randint(len(MOTIONS), (1,), generator=generator))]
+        return LabeledCaption(caption(motion, generator), {"motion": motion})
+
+    def held_out(self) -> "MovingCrops":
+        """The same over photographs that no training saw."""
+        return MovingCrops(replace(self.config, photographs=TEST_PHOTOGRAPHS))
+
+    def still(self) -> "MovingCrops":
+        """The same pictures without the moves: one frame for each clip."""
+        return MovingCrops(replace(self.config, frames=1))
 
     def fingerprint(self) -> str:
         """SHA-256 of the photographs' bytes and the configuration."""

@@ -2,22 +2,24 @@
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..data.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, MovingCrops, MovingCropsConfig
+from ..decoding import RATES, SEEDS, check_ranges, decode
 from ..denoiser import Denoiser
 from ..files import atomic_path
 from ..generate import GenerateConfig, animate
-from ..video import Encoding, clip_to_frames, fit_image, to_bytes, write_video
+from ..text_files import read_json, read_text
+from ..video import Encoding, clip_to_frames, fit_image, read_picture, to_bytes, write_video
 from ..weights import Checkpoint
 from .items import PICTURES, VIDEOS, ClipProtocol, read_clip
 from .processes import Processes
 
+MOST_PIXELS = 16384  # of a side
 CRF = 10  # nearly lossless and still played by browsers; alike for results and ground truth
 
 
@@ -43,6 +45,14 @@ class GenerationProtocol:
     guidance: float | None = None
     fps: float = 8.0
 
+    def __post_init__(self) -> None:
+        check_ranges(
+            self, clips=(1, 10**6), seed=SEEDS, frames=(1, 10**5), steps=(1, 10**4), fps=RATES,
+            height=(1, MOST_PIXELS), width=(1, MOST_PIXELS),
+        )  # fmt: skip
+        if not self.photographs:
+            raise ValueError("photographs must name one or more, got none")
+
 
 @dataclass(frozen=True)
 class Task:
@@ -56,16 +66,14 @@ class Task:
 
 
 def read_protocol(path: Path) -> GenerationProtocol:
-    """Read a JSON file; raises FileNotFoundError, or ValueError for unknown names."""
+    """Read a JSON file; raises FileNotFoundError, or ValueError naming what is no protocol."""
     if not path.is_file():
         raise FileNotFoundError(f"There is no protocol file '{path}'.")
-    values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    known = [field.name for field in fields(GenerationProtocol)]
-    if unknown := sorted(set(values) - set(known)):
-        raise ValueError(f"'{path}' has the unknown entries {', '.join(unknown)}; expected {', '.join(known)}.")
-    return GenerationProtocol(
-        **values | ({"photographs": tuple(values["photographs"])} if "photographs" in values else {})
-    )
+    values = read_json(path)
+    try:
+        return decode(GenerationProtocol, values)
+    except ValueError as error:
+        raise ValueError(f"Cannot use '{path}': {error}") from error
 
 
 def make_clips(
@@ -146,17 +154,13 @@ def _task(protocol: GenerationProtocol, name: str, frames: int, height: int, wid
 def _folder_task(
     folder: Path, name: str, protocol: GenerationProtocol, frames: int, height: int, width: int, index: int
 ) -> Task:
-    import numpy as np
-    from PIL import Image
-
     text, video = folder / f"{name}.txt", next(_existing(folder, name, VIDEOS), None)
     if not text.is_file():
         raise ValueError(f"The picture '{name}' has no caption: expected '{text}'.")
-    with Image.open(next(_existing(folder, name, PICTURES))) as picture:
-        pixels = torch.from_numpy(np.array(picture.convert("RGB")))
+    pixels = read_picture(next(_existing(folder, name, PICTURES)))
     cut = ClipProtocol(frames=frames, fps=protocol.fps, height=height, width=width)
     truth = None if video is None else read_clip(video, cut)[0]
-    caption = text.read_text(encoding="utf-8").strip()
+    caption = read_text(text).strip()
     return Task(name, fit_image(pixels, height, width), caption, protocol.seed + index, truth)
 
 
@@ -175,7 +179,7 @@ def _write_references(folder: Path, task: Task, fps: float) -> None:
 
 def _keep_protocol(path: Path, protocol: dict[str, Any]) -> None:
     told = json.dumps(protocol, indent=1) + "\n"
-    if path.is_file() and path.read_text(encoding="utf-8") != told:
+    if path.is_file() and read_text(path) != told:
         raise ValueError(f"'{path.parent}' holds clips of another protocol or checkpoint: choose another --output.")
     with atomic_path(path) as temporary:
         temporary.write_text(told, encoding="utf-8")

@@ -10,8 +10,10 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from ..files import atomic_path
+from ..text_files import LARGE, read_json
+from ..unusable import UNUSABLE
 from .controls import control_clips
-from .items import ClipProtocol, Item, find_items, read_clip, read_picture
+from .items import ClipProtocol, Item, find_items, fitted_picture, read_clip
 from .measures import Sample, measure_clip
 from .networks import NetworkFiles, Networks
 from .processes import Processes
@@ -35,6 +37,7 @@ class EvaluationConfig:
     references: Path | None = None
     images: Path | None = None
     captions: Path | None = None
+    categories: Path | None = None
     protocol: ClipProtocol = field(default_factory=ClipProtocol)
     networks: NetworkFiles = field(default_factory=NetworkFiles)
     controls: bool = True
@@ -61,7 +64,8 @@ def measure_folders(
         FileNotFoundError, ValueError: as `find_items`. What is wrong with one item stands in its file instead.
     """
     items = find_items(
-        config.folders, references=config.references, images=config.images, captions=config.captions
+        config.folders, references=config.references, images=config.images, captions=config.captions,
+        categories=config.categories,
     )  # fmt: skip
     settings = config.settings()
     (config.output / "items").mkdir(parents=True, exist_ok=True)
@@ -133,7 +137,7 @@ def set_features(clip: Tensor, networks: Networks) -> tuple[dict[str, Tensor], d
 
 def read_records(output: Path, items: list[Item]) -> list[Record]:
     """The files of the items, in their order."""
-    return [json.loads(_path(output, item, ".json").read_text(encoding="utf-8")) for item in items]
+    return [read_json(_path(output, item, ".json"), limit=LARGE) for item in items]
 
 
 def read_features(output: Path, items: list[Item], row: str, kind: str) -> list[Tensor]:
@@ -149,15 +153,15 @@ def read_features(output: Path, items: list[Item], row: str, kind: str) -> list[
 def _read(path: Path | None, protocol: ClipProtocol) -> tuple[tuple[Tensor, float] | None, str | None]:
     try:
         return (None if path is None else read_clip(path, protocol)), None
-    except (ValueError, OSError) as error:
+    except UNUSABLE as error:
         return None, str(error)
 
 
 def _given_image(item: Item, clip: Tensor, protocol: ClipProtocol) -> tuple[Tensor | None, str | None]:
     height, width = clip.shape[-2:]
     try:
-        return (None if item.image is None else read_picture(item.image, height, width, protocol.fit)), None
-    except (ValueError, OSError) as error:
+        return (None if item.image is None else fitted_picture(item.image, height, width, protocol.fit)), None
+    except UNUSABLE as error:
         return None, f"The given image cannot be used: {error}"
 
 
@@ -169,7 +173,7 @@ def _is_done(output: Path, item: Item, fingerprint: str) -> bool:
     path = _path(output, item, ".json")
     if not path.is_file():
         return False
-    return bool(json.loads(path.read_text(encoding="utf-8")).get("fingerprint") == fingerprint)
+    return bool(read_json(path, limit=LARGE).get("fingerprint") == fingerprint)
 
 
 def _write(output: Path, item: Item, record: Record, features: dict[str, Tensor]) -> None:

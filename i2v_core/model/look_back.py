@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from .attention import AttentionFunction
 from .video_unet import AfterBlock, BlockAddress
 
-Placement = Literal["block", "stage"]
+Placement = Literal["layer", "block", "stage"]
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,8 @@ class LookBackConfig:
         kernel: side of the two-dimensional kernel, odd.
         groups: of the recurrent convolution.
         bottleneck: most channels of the recurrence, between two channel mixes; only with `residual`. None: no limit.
-        placement: where sites lie if none are listed: after every residual `block` or the last of each `stage`.
+        placement: where sites lie if none are listed: after every `layer` of the U-Net (the paper's), every residual
+            `block`, or the last of each `stage`.
         padding: what stands before frame 0: frame 0 repeated, or zeros.
         adapter: taps of the depth-wise convolution: one frame before and after (the paper's), or two before. Only the
             causal one makes generation in pieces equal to generation at once.
@@ -65,7 +66,7 @@ class LookBackConfig:
 
 
 LOOK_BACK_PRESETS: dict[str, LookBackConfig] = {
-    "paper": LookBackConfig(depth=5, kernel=5, placement="block"),
+    "paper": LookBackConfig(depth=5, kernel=5, placement="layer"),
     "compact": LookBackConfig(depth=3, kernel=3, placement="stage"),
 }
 
@@ -80,33 +81,37 @@ def find_sites(
 ) -> dict[str, int]:
     """Name and channels of the sites in a U-Net of the Stable Diffusion family, in the order of its forward pass.
 
-    `block`: after every block with a residual block, 21 in SD 1.5. `stage`: after the last one of each level that still
-    has the level's size, and the middle, nine in SD 1.5; before the blocks that change size, where it costs least.
+    `layer`: after each of them, "after each layer of diffusion U-Net" (section 2.2): 25 in SD 1.5, with the first
+    convolution and the downsamplers. `block`: after every block with a residual block, 21 in SD 1.5. `stage`: after the
+    last one of each level that still has its size, and the middle, nine in SD 1.5; before the blocks that change
+    size, where it costs least.
     """
     levels = range(len(channel_mult))
     counts = [num_res_blocks] * len(levels) if isinstance(num_res_blocks, int) else list(num_res_blocks)
     channels = [mult * model_channels for mult in channel_mult]
-    sites: dict[str, int] = {}
+    sites: dict[str, int] = {"input_0": model_channels} if placement == "layer" else {}
     index = 0
     for level in levels:
         for i in range(counts[level]):
             index += 1
-            if placement == "block" or i == counts[level] - 1:
+            if placement != "stage" or i == counts[level] - 1:
                 sites[f"input_{index}"] = channels[level]
-        index += 1  # the downsampling
+        index += 1
+        if placement == "layer" and level != levels[-1]:
+            sites[f"input_{index}"] = channels[level]  # the downsampler
     sites["middle_0"] = channels[-1]
     index = 0
     for level in reversed(levels):
         last = counts[level] - (1 if level else 0)  # above level 0 the very last one also upsamples
         for i in range(counts[level] + 1):
-            if placement == "block" or i == last:
+            if placement != "stage" or i == last:
                 sites[f"output_{index}"] = channels[level]
             index += 1
     return sites
 
 
 def check_sites(config: LookBackConfig, available: Mapping[str, int]) -> None:
-    """Refuse a U-Net whose blocks `available` (all of `find_sites("block", ...)`) are not those of the configuration.
+    """Refuse a U-Net whose blocks `available` (all of `find_sites("layer", ...)`) are not those of the configuration.
 
     Raises ValueError naming the first site that is missing or has other channels.
     """

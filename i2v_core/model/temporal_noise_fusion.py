@@ -8,6 +8,7 @@ from einops import rearrange, repeat
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..decoding import check_ranges
 from .attention import Attention, AttentionFunction, scaled_dot_product_attention
 from .embeddings import embedding_mlp, sinusoidal_embedding
 
@@ -54,6 +55,7 @@ class TemporalNoiseFusionConfig:
                 f"features must be a multiple of 4 and of the heads, got {self.features} features, {self.heads} heads, "
                 f"{self.channels} channels and patches of {self.patch}"
             )
+        check_ranges(self, first_lambda=(0, 1), last_lambda=(0, 1))
 
 
 PAPER = TemporalNoiseFusionConfig()

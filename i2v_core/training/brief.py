@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..text_files import parse_toml
 from ..weights import CheckpointContents, read_checkpoint
 from .config import TrainingConfig
-from .config_file import merged, parse_config, parse_toml, read_config
+from .config_file import merged, parse_config, read_config
 from .methods import METHODS
 
 LARGEST = 256  # pixels of a clip's shorter side, where nobody says more

@@ -1,10 +1,12 @@
 """What one training is told: a TOML file, typed; an unknown key is an error, and the resolved whole is kept."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from ..data.moving_crops import MovingCropsConfig
+from ..decoding import RATES, SEEDS, check_ranges
 from ..diffusion.prediction import Prediction
 from ..model.patch_autoencoder import PatchAutoencoderConfig
 from ..model.text_encoder import TextEncoderConfig
@@ -108,6 +110,9 @@ class TrainConfig:
     find_unused_parameters: bool = False
     ema: EmaConfig = field(default_factory=EmaConfig)
 
+    def __post_init__(self) -> None:
+        check_ranges(self, seed=SEEDS, dataloader_num_workers=(0, 1024))
+
 
 @dataclass(frozen=True)
 class OptimConfig:
@@ -130,6 +135,13 @@ class OptimConfig:
     weight_decay: float = 0.01
     max_grad_norm: float = 1.0
 
+    def __post_init__(self) -> None:
+        positive = (0.0, math.inf)
+        check_ranges(
+            self, learning_rate=positive, lr_warmup_steps=positive, final_lr_ratio=(0, 1), weight_decay=positive,
+            max_grad_norm=positive,
+        )  # fmt: skip
+
 
 @dataclass(frozen=True)
 class DiffusionConfig:
@@ -147,6 +159,9 @@ class DiffusionConfig:
     noisy_share: float = 0.0
     noisy_from: float = 0.6
 
+    def __post_init__(self) -> None:
+        check_ranges(self, snr_gamma=(0, math.inf), noisy_share=(0, 1), noisy_from=(0, 1))
+
 
 @dataclass(frozen=True)
 class ConditioningConfig:
@@ -161,6 +176,9 @@ class ConditioningConfig:
     image_drop: float | None = None
     drop_mode: Literal["independent", "exclusive"] = "independent"
     both_drop: float = 0.05
+
+    def __post_init__(self) -> None:
+        check_ranges(self, text_drop=(0, 1), image_drop=(0, 1), both_drop=(0, 1))
 
 
 @dataclass(frozen=True)
@@ -184,6 +202,12 @@ class ValidationConfig:
     frames: int | None = None
     fps: float = 8.0
 
+    def __post_init__(self) -> None:
+        several = (1, math.inf)
+        check_ranges(
+            self, validation_steps=(0, math.inf), seed=SEEDS, num_inference_steps=several, frames=several, fps=RATES
+        )
+
 
 @dataclass(frozen=True)
 class LoggingConfig:
@@ -192,12 +216,19 @@ class LoggingConfig:
     Attributes:
         report_to: "tensorboard" writes its events to `output_dir/tensorboard`.
         logging_steps: between two rows of `log.jsonl`.
+        probe_steps: between two probes of what words and picture are worth (`probe.py`), in the log's rows; 0 for none.
+        probe_clips: answered by each of them, twelve times.
         plan_steps: measured before the first step to tell how long it will take, without changing anything; 0 for none.
     """
 
     report_to: Literal["tensorboard", "none"] = "tensorboard"
     logging_steps: int = 20
+    probe_steps: int = 500
+    probe_clips: int = 8
     plan_steps: int = 2
+
+    def __post_init__(self) -> None:
+        check_ranges(self, probe_steps=(0, math.inf), probe_clips=(1, math.inf), plan_steps=(0, math.inf))
 
 
 @dataclass(frozen=True)

@@ -2,21 +2,16 @@
 
 import json
 import re
-import sys
-import types
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import MISSING, asdict, fields, is_dataclass
-from difflib import get_close_matches
-from pathlib import Path
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from dataclasses import asdict
+from typing import Any
 
 from ..data.datasets import DATASETS, kind_of
+from ..decoding import decode, shown
 from ..files import StrPath, atomic_path
-from ..weights import CheckpointError
-from ..weights.configs import decode_config
+from ..text_files import parse_toml, read_toml
 from .config import TrainingConfig
 
-C = TypeVar("C")
 LINE = 100  # characters of a list before it takes a line for each item
 
 
@@ -30,25 +25,13 @@ def read_config(path: StrPath, overrides: Sequence[str] = ()) -> TrainingConfig:
         ValueError: the file is no TOML, a key is unknown (with its nearest neighbor), missing, or of the wrong type.
         OSError: the file cannot be read.
     """
+    values = read_toml(path)
     try:
-        values = parse_toml(Path(path).read_text(encoding="utf-8"))
         for override in overrides:
             _override(values, override)
         return parse_config(values)
     except ValueError as error:
         raise ValueError(f"Cannot use '{path}': {error}") from error
-
-
-def parse_toml(text: str) -> dict[str, Any]:
-    """Tables and values of TOML; raises ValueError for anything else."""
-    if sys.version_info >= (3, 11):  # here, because a host of the nodes may have neither, and need it for training only
-        import tomllib
-    else:
-        import tomli as tomllib
-    try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"it is no valid TOML: {error}") from error
 
 
 def merged(values: Mapping[str, Any], further: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,27 +56,15 @@ def _another(own: Mapping[str, Any], given: Mapping[str, Any]) -> bool:
 def parse_config(values: Mapping[str, Any]) -> TrainingConfig:
     """Make a configuration of what a TOML file holds; raises as `read_config`."""
     values = dict(values)
-    data = dict(values.pop("data", {}))
+    given = values.pop("data", {})
+    if not isinstance(given, Mapping):
+        raise ValueError(f"data should be a section with keys of its own, got {shown(repr(given))}")
+    data = dict(given)
     kind = data.pop("kind", "moving_crops")
-    if kind not in DATASETS:
-        raise ValueError(f"there is no data.kind '{kind}'; choose one of {', '.join(DATASETS)}")
-    decoded = decode_options(DATASETS[kind].config, data, "data")
-    return decode_options(TrainingConfig, {**values, "data": decoded}, "")
-
-
-def decode_options(kind: type[C], values: Mapping[str, Any], place: str) -> C:
-    """Make a configuration; `place` is the dotted name of its table, for what is raised.
-
-    Raises ValueError for a key that is unknown, naming the nearest one, missing, or of the wrong type.
-    """
-    known = list(_keys(kind, place))
-    for key in _given(kind, values, place):
-        if key not in known:
-            raise ValueError(f"there is no key '{key}'{_nearest(key, known)}")
-    try:
-        return decode_config(kind, _complete(kind, values))
-    except CheckpointError as error:
-        raise ValueError(f"{place or 'the configuration'}: {error}") from error
+    if not isinstance(kind, str) or kind not in DATASETS:
+        raise ValueError(f"there is no data.kind '{shown(kind)}'; choose one of {', '.join(DATASETS)}")
+    decoded = decode(DATASETS[kind].config, data, "data")
+    return decode(TrainingConfig, {**values, "data": decoded})
 
 
 def resolved(config: TrainingConfig) -> dict[str, Any]:
@@ -120,54 +91,6 @@ def _override(values: dict[str, Any], text: str) -> None:
         values[last] = parse_toml(f"value = {value}")["value"]
     except ValueError:  # words need no quotes here
         values[last] = value.strip()
-
-
-def _nested(hint: Any) -> type[Any] | None:
-    """The dataclass that a hint names, alone or beside None."""
-    options = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    return next((option for option in options if is_dataclass(option) and isinstance(option, type)), None)
-
-
-def _keys(kind: type[Any], place: str) -> Iterator[str]:
-    """All keys of a configuration, with those of nested ones, dotted."""
-    hints = get_type_hints(kind)
-    for entry in fields(kind):
-        key = f"{place}.{entry.name}" if place else entry.name
-        yield key
-        if nested := _nested(hints[entry.name]):
-            yield from _keys(nested, key)
-
-
-def _given(kind: type[Any], values: Mapping[str, Any], place: str) -> Iterator[str]:
-    """The keys of some values, dotted; free tables are not looked into."""
-    hints = get_type_hints(kind)
-    for name, value in values.items():
-        key = f"{place}.{name}" if place else name
-        yield key
-        nested = _nested(hints.get(name))
-        if nested and isinstance(value, Mapping):
-            yield from _given(nested, value, key)
-
-
-def _complete(kind: type[Any], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Put None where it may stand and a value is missing, because TOML cannot say it."""
-    hints, complete = get_type_hints(kind), dict(values)
-    for entry in fields(kind):
-        hint, nested = hints[entry.name], _nested(hints[entry.name])
-        given = complete.get(entry.name)
-        if nested and isinstance(given, Mapping):
-            complete[entry.name] = _complete(nested, given)
-        elif entry.default is MISSING and entry.default_factory is MISSING and type(None) in get_args(hint):
-            complete.setdefault(entry.name, None)
-    return complete
-
-
-def _nearest(key: str, known: Sequence[str]) -> str:
-    """What was probably meant: the same word elsewhere, or the most similar key."""
-    word = key.rpartition(".")[2]
-    same = [other for other in known if other.rpartition(".")[2] == word]
-    close = same or get_close_matches(key, known, n=1, cutoff=0.0)
-    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 def _toml(values: Mapping[str, Any], place: tuple[str, ...]) -> Iterator[str]:

@@ -17,16 +17,20 @@ class Draws:
     """One source of numbers for each of `b` clips, on the CPU.
 
     Noise comes from a source of its own, so that methods which draw different numbers of drops see the same noise.
+
+    Attributes:
+        timestep: of all clips, where it is not drawn; nothing is dropped then either. None in training.
     """
 
     uniforms: tuple[torch.Generator, ...]
     normals: tuple[torch.Generator, ...]
+    timestep: int | None = None
 
     @classmethod
-    def of(cls, seed: int, items: Sequence[int]) -> "Draws":
+    def of(cls, seed: int, items: Sequence[int], timestep: int | None = None) -> "Draws":
         """The sources of the clips with these numbers, at their start."""
         uniforms = tuple(_generator(f"uniform {seed} {item}") for item in items)
-        return cls(uniforms, tuple(_generator(f"normal {seed} {item}") for item in items))
+        return cls(uniforms, tuple(_generator(f"normal {seed} {item}") for item in items), timestep)
 
     def uniform(self) -> Tensor:
         """One number in [0, 1) for each clip, `b`."""

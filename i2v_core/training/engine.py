@@ -1,13 +1,11 @@
 """One training on Hugging Face `accelerate`: a process on the CPU or a GPU, many of them, or many machines alike."""
 
-import json
 import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -18,24 +16,18 @@ from torch.utils.data import DataLoader
 from ..data.clips import ClipBatch, ClipData, ClipEncoder, Items, collate, encode_clips
 from ..files import StrPath
 from ..model.video_unet import VideoEncoder
+from .checkpoint_files import checkpoint_path, clear_leftovers, find_checkpoint, numbered, prune, write_checkpoint
 from .config import TrainingConfig, ValidationConfig
-from .config_file import resolved, write_config
+from .config_file import write_config
 from .lesson import ClipLosses, Objective
 from .log import Place, Progress, ProgressFile, State, append_row, forget_rows_after, peak_memory, whole_memory
 from .memory import LiveBytes
+from .metadata import result_metadata
 from .plan import Plan, advice, estimate_memory
 from .preview import write_preview
+from .probe import Probe
 from .setup import learning_rates, make_accelerator, make_optimizer, set_rates, trained_parameters
-from .state import (
-    Average,
-    checkpoint_path,
-    find_checkpoint,
-    keep_trained_only,
-    numbered,
-    prune,
-    whole,
-    write_checkpoint,
-)
+from .state import Average, RunState, whole
 from .stop import Stop, TrainingCanceled
 
 logger = logging.getLogger("i2v_core.training")
@@ -88,6 +80,7 @@ def train(task: Task, config: TrainingConfig, on_step: OnStep | None = None, on_
         TrainingCanceled: the run was ended, and can be resumed.
     """
     engine = Engine(task, config)
+    engine.clear()
     engine.resume()
     engine.prepare()
     if on_plan is not None:
@@ -125,13 +118,19 @@ class Engine:
         decay = config.train.ema.decay
         self.average = Average(list(self.trained.values()), decay) if decay else None
         self.place, self._saved = Place(), 0
-        self.accelerator.register_for_checkpointing(self.place)
-        if self.average is not None:
-            self.accelerator.register_for_checkpointing(self.average)
-        keep_trained_only(self.accelerator, list(self.trained))
+        optimizer, scaler = self.optimizer.optimizer, self.accelerator.scaler
+        self.state = RunState(self.trained, optimizer, self.average, self.place, scaler)
         self.progress = Progress(task.name, "preparing", 0, config.train.max_train_steps)
         self.progress_file = ProgressFile(self.folder / "progress.json")
         self.stop = Stop(self.accelerator)
+        clips, batch = config.logging.probe_clips, config.train.train_batch_size
+        self.probe = Probe(task.objective.loss, task.data, task.autoencoder, clips, batch, task.timesteps)
+
+    def clear(self) -> None:
+        """Clear the run's folder of what a killed run left; no other training may be in it."""
+        if self.accelerator.is_main_process:
+            clear_leftovers(self.folder)
+        self.accelerator.wait_for_everyone()
 
     def prepare(self) -> None:
         """Make the run's folder, and say there what is going to happen."""
@@ -144,7 +143,7 @@ class Engine:
         """Go on from a checkpoint, if the configuration names one and it is there."""
         found = find_checkpoint(self.folder, self.config.train.resume_from_checkpoint)
         if found is not None:
-            self.accelerator.load_state(str(found))
+            self.state.restore(found)
             self._saved = self.place.step
             logger.info("going on from step %d", self._saved)
 
@@ -177,6 +176,7 @@ class Engine:
         if self.accelerator.is_main_process:
             forget_rows_after(self.folder / "log.jsonl", self.place.step)
         self._export_missing()
+        self._prune()
         if self.config.logging.report_to == "tensorboard":
             self.accelerator.init_trackers("tensorboard")
         with self.stop.listening():  # to the end: a second signal must not break what the first one has written
@@ -261,11 +261,20 @@ class Engine:
             f"rate_{name}": group["lr"] for name, group in zip(self.rates, self.optimizer.param_groups, strict=True)
         }
         row |= {} if memory is None else {"peak_memory_mib": memory / 2**20}
+        row |= self._probe()
         place.window = type(place.window)()
         self.accelerator.log({name: value for name, value in row.items() if name != "step"}, step=place.step)
         if self.accelerator.is_main_process:
             append_row(self.folder / "log.jsonl", row)
             logger.info("step %d: loss %.5f, %.0f s", place.step, row["loss"], place.seconds)
+
+    def _probe(self) -> dict[str, float]:
+        """What words and picture are worth to the averaged weights, at the steps that the configuration names."""
+        steps = self.config.logging.probe_steps
+        if not steps or self.place.step % steps:
+            return {}
+        with self._averaged():
+            return self.model(call=lambda: self.probe.row(self.accelerator.device))
 
     def _preview(self) -> None:
         """A preview of the averaged weights; of sharded ones every process has a part, else one process is enough."""
@@ -289,9 +298,15 @@ class Engine:
         """Write a checkpoint and the weights for users, once for each step."""
         if self.place.step == self._saved:
             return
-        write_checkpoint(self.accelerator, self.folder, self.place.step)
+        contents = self.state.contents(keep=self.accelerator.is_main_process)
+        if self.accelerator.is_main_process:
+            write_checkpoint(contents, self.folder, self.place.step)
+        self.accelerator.wait_for_everyone()
         self._saved = self.place.step
         self._export_numbered()
+        self._prune()
+
+    def _prune(self) -> None:
         if self.accelerator.is_main_process:
             prune(self.folder, self.task.name, self.config.train.checkpoints_total_limit)
 
@@ -323,22 +338,9 @@ class Engine:
             state |= {name: whole(tensor) for name, tensor in zip(self.trained, self.average.tensors, strict=True)}
         if self.accelerator.is_main_process:
             weights = {name.removeprefix("networks."): tensor for name, tensor in state.items()}
-            self.task.write(path, weights, {**self.task.metadata, **self._metadata(average)})
+            said = result_metadata(self.config, self.place, self.task.data, averaged=average)
+            self.task.write(path, weights, {**self.task.metadata, **said})
         self.accelerator.wait_for_everyone()
-
-    def _metadata(self, average: bool) -> dict[str, str]:
-        from .. import __version__
-
-        return {
-            "modelspec.date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-            "i2v.method": self.config.method.name,
-            "i2v.train_steps": str(self.place.step),
-            "i2v.train_seconds": str(round(self.place.seconds)),
-            "i2v.train_config": json.dumps(resolved(self.config)),
-            "i2v.dataset_fingerprint": self.task.data.fingerprint(),
-            "i2v.averaged": str(self.config.train.ema.decay if average else 0),
-            "i2v.code_version": __version__,
-        }
 
     def _tell(self, state: State, **news: Any) -> None:
         place = self.place

@@ -57,10 +57,15 @@ class Lesson:
 
     def timesteps(self, draws: Draws) -> Tensor:
         """Time steps in [0, timesteps of the schedule), `b`."""
+        if draws.timestep is not None:
+            return torch.full((len(draws.uniforms),), draws.timestep)
         return draw_timesteps(self.diffusion, self.denoiser.schedule.config.timesteps, draws.uniform(), draws.uniform())
 
     def lost(self, draws: Draws) -> Lost:
         """Which clips lose their text or image; every method draws the same two numbers."""
+        if draws.timestep is not None:
+            none = torch.zeros(len(draws.uniforms), dtype=torch.bool)
+            return Lost(none, none)
         return draw_lost(self.conditioning, draws.uniform(), draws.uniform())
 
     def conditions(self, batch: ClipBatch, lost: Lost, image_latent: Tensor | None = None) -> Conditions:
@@ -159,12 +164,12 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.networks = nn.ModuleDict(networks)
-        self._loss, self._seed = loss, seed
+        self.loss, self._seed = loss, seed
 
     def forward(self, batch: ClipBatch | None = None, *, call: Callable[[], T] | None = None) -> ClipLosses | T:
         """The losses of a batch; or what `call` returns, because sharded weights are whole only within a forward."""
         if batch is not None:
-            return self._loss(batch, Draws.of(self._seed, batch.items))
+            return self.loss(batch, Draws.of(self._seed, batch.items))
         assert call is not None
         return call()
 

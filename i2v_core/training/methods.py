@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.datasets import keep_latents, open_data
+from ..decoding import decode
 from ..files import StrPath
 from ..weights import Checkpoint, load_checkpoint
 from ..weights.adapters import ADAPTERS, AdapterContents, write_adapter
@@ -18,17 +19,17 @@ from ..weights.checkpoint import lacking_parts
 from ..weights.contents import Tensors, below
 from ..weights.files import weights_file
 from .adapter import Method, lesson
+from .checkpoint_files import lora_beside
 from .config import LoraConfig, ModelConfig, TrainingConfig, ValidationConfig
-from .config_file import decode_options
 from .dynamicrafter import DYNAMICRAFTER
 from .engine import OnPlan, OnStep, Task, plan, train
 from .image_retention import IMAGE_RETENTION
 from .lesson import Objective
+from .lock import only_one
 from .look_back import LOOK_BACK
 from .lora import add_lora, merged_weights, save_lora
 from .plan import Plan
 from .preview import make_preview
-from .state import lora_beside
 from .temporal_noise_fusion import TEMPORAL_NOISE_FUSION
 from .video_base import plan_video_base, run_video_base
 
@@ -46,11 +47,13 @@ METHODS: dict[str, Method] = {
 def run(config: TrainingConfig, on_step: OnStep | None = None, on_plan: OnPlan | None = None) -> Path:
     """Train what a configuration describes, going on where an earlier run was interrupted; return the file for users.
 
-    Arguments and what is raised as of `engine.train`; ValueError also for a base that cannot be trained on.
+    Arguments and what is raised as of `engine.train`; ValueError also for a base that cannot be trained on, and if
+    another training has the folder.
     """
-    if config.method.name == VIDEO_BASE:
-        return run_video_base(config, on_step, on_plan)
-    return train(adapter_task(config), config, on_step, on_plan)
+    with only_one(config.train.output_dir):
+        if config.method.name == VIDEO_BASE:
+            return run_video_base(config, on_step, on_plan)
+        return train(adapter_task(config), config, on_step, on_plan)
 
 
 def plan_run(config: TrainingConfig) -> Plan:
@@ -68,8 +71,8 @@ def adapter_task(config: TrainingConfig, checkpoint: Checkpoint | None = None, m
     Raises ValueError for an unknown method, wrong options, a base that lacks a network, and a LoRA of nothing.
     """
     method = method or find_method(config.method.name)
-    options = decode_options(method.options, config.method.options, "method.options")
-    adapter_config = decode_options(ADAPTERS[method.kind].configs[0], config.method.adapter, "method.adapter")
+    options = decode(method.options, config.method.options, "method.options")
+    adapter_config = decode(ADAPTERS[method.kind].configs[0], config.method.adapter, "method.adapter")
     path = config.model.pretrained_model_name_or_path
     if path is None:
         raise ValueError(

@@ -5,10 +5,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
-from ..data.clips import ClipData
-from ..data.moving_crops import MovingCrops
+from ..data.clips import ClipData, MotionData
 from ..model.attention import TemporalTransformer
 from ..model.blocks import Block
 from ..model.patch_autoencoder import PatchAutoencoder, PatchAutoencoderConfig, fit_patches
@@ -17,9 +15,10 @@ from ..model.video_unet import VideoUNet, initialize_video_unet
 from ..presets import PRESETS, Preset
 from ..weights import Checkpoint
 from ..weights.files import write_tensors
+from .checkpoint_files import load_weights
 from .config import TrainingConfig
 
-FIT_PICTURES = 3000
+FIT_PICTURES = 1000
 FIT_OFFSET = 10_000_000  # pictures for the fit, clips for training and clips for tests have different numbers
 
 
@@ -57,10 +56,10 @@ def fitted_autoencoder(config: TrainingConfig, data: ClipData, path: Path) -> Pa
     """The autoencoder fitted to the data's pictures; kept in `path`, because a resumed run needs the same latents."""
     autoencoder = new_autoencoder(config)
     if path.exists():
-        autoencoder.load_state_dict(load_file(path))
+        load_weights(autoencoder, path)
         return autoencoder
-    if isinstance(data, MovingCrops):  # the pictures alone, without the moves
-        data = MovingCrops(replace(data.config, frames=1))
+    if isinstance(data, MotionData):  # the pictures alone, without the moves
+        data = data.still()
     fit_patches(autoencoder, torch.stack([data.clip(FIT_OFFSET + i).image for i in range(FIT_PICTURES)]))
     write_tensors(path, autoencoder.state_dict(), {})
     return autoencoder

@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ..data.clips import ClipData
+from ..data.clips import ClipData, MotionData
 from ..data.datasets import keep_latents, open_data
+from ..data.moving_crops import MovingCrops, MovingCropsConfig
+from ..decoding import decode
 from ..denoiser import Denoiser
 from ..files import StrPath
 from ..model.patch_autoencoder import PatchAutoencoder
@@ -20,15 +22,15 @@ from ..model.video_unet import VideoUNet
 from ..weights import Checkpoint, CheckpointContents, load_checkpoint, save_checkpoint
 from ..weights.contents import below
 from .adapter import with_drops
+from .checkpoint_files import find_checkpoint
 from .config import EmaConfig, OptimConfig, TrainingConfig, ValidationConfig
-from .config_file import decode_options
 from .engine import OnPlan, OnStep, Task, plan, train
 from .lesson import Lesson, Objective, denoise
+from .lock import only_one
 from .patch_autoencoder import RefineOptions, refine_task
 from .plan import Plan
 from .preview import make_preview
 from .recipe import begin_with, fitted_autoencoder, new_autoencoder, new_networks, new_preset
-from .state import find_checkpoint
 from .text_encoder import pretrain_text_encoder
 
 logger = logging.getLogger("i2v_core.training")
@@ -38,15 +40,21 @@ TEXT_DROP = 0.1
 
 @dataclass(frozen=True)
 class VideoBaseOptions:
-    """What comes before the video model: the autoencoder's cleaning network, where no checkpoint brings one."""
+    """What comes before the video model, where no checkpoint brings it.
+
+    Attributes:
+        refine: training of the autoencoder's cleaning network.
+        text_steps: of the text encoder's head start, on captions alone.
+    """
 
     refine: RefineOptions = field(default_factory=RefineOptions)
+    text_steps: int = 400
 
 
 def run_video_base(config: TrainingConfig, on_step: OnStep | None = None, on_plan: OnPlan | None = None) -> Path:
     """Train all parts of a model, going on where an earlier run was interrupted; return the checkpoint."""
     data, base = open_data(config.data), _base(config)
-    options = decode_options(VideoBaseOptions, config.method.options, "method.options")
+    options = decode(VideoBaseOptions, config.method.options, "method.options")
     autoencoder = trained_autoencoder(config, options, data, on_step) if base is None else _frozen_autoencoder(base)
     data = keep_latents(data, autoencoder, config.train.device)
     text_encoder, unet = new_networks(config)
@@ -54,15 +62,14 @@ def run_video_base(config: TrainingConfig, on_step: OnStep | None = None, on_pla
         if base is not None:
             begin_with(base, text_encoder, unet)
         else:
-            share = pretrain_text_encoder(text_encoder, seed=config.train.seed)
-            logger.info("the text encoder names the motion of %.0f %% of the captions", 100 * share)
+            begin_with_words(text_encoder, data, config.train.seed, options.text_steps)
     return train(video_task(config, data, autoencoder, text_encoder, unet), config, on_step, on_plan)
 
 
 def plan_video_base(config: TrainingConfig) -> Plan:
     """What `run_video_base` would do in its main part, with an autoencoder that is not fitted yet."""
     base, data = _base(config), open_data(config.data)
-    decode_options(VideoBaseOptions, config.method.options, "method.options")
+    decode(VideoBaseOptions, config.method.options, "method.options")
     autoencoder = new_autoencoder(config) if base is None else _frozen_autoencoder(base)
     return plan(video_task(config, data, autoencoder, *new_networks(config)), config)
 
@@ -117,9 +124,18 @@ def trained_autoencoder(
         optim=OptimConfig(learning_rate=refine.learning_rate, lr_warmup_steps=refine.lr_warmup_steps),
         validation=ValidationConfig(),
     )
-    result = train(refine_task(autoencoder, data, settings), settings, on_step)
+    with only_one(folder):
+        result = train(refine_task(autoencoder, data, settings), settings, on_step)
     autoencoder.refine.load_state_dict(below(load_file(result), "refine."))
     return autoencoder.requires_grad_(False)
+
+
+def begin_with_words(text_encoder: TextEncoder, data: ClipData, seed: int, steps: int) -> None:
+    """Give the text encoder its head start on the data's captions; on others' where it cannot tell what they name."""
+    source = data if isinstance(data, MotionData) else MovingCrops(MovingCropsConfig())
+    shares = pretrain_text_encoder(text_encoder, source, seed=seed, steps=steps)
+    told = ", ".join(f"{aspect} of {100 * share:.0f} %" for aspect, share in shares.items())
+    logger.info("the text encoder names, of the captions that say it: %s", told)
 
 
 def _base(config: TrainingConfig) -> Checkpoint | None:

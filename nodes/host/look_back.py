@@ -60,7 +60,7 @@ def _check_model(model: Any, adapter: GivenAdapter, frames_at_once: int) -> None
             "frames_at_once to 0, or take an image model such as Stable Diffusion 1.5."
         )
     shape = model.model.model_config.unet_config
-    available = find_sites("block", shape["model_channels"], shape["channel_mult"], shape["num_res_blocks"])
+    available = find_sites("layer", shape["model_channels"], shape["channel_mult"], shape["num_res_blocks"])
     try:
         check_sites(adapter.contents.config, available)
     except ValueError as error:

@@ -147,10 +147,15 @@ def test_a_story_file_is_a_list_of_prompts_or_parts(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "sentence"),
     [
-        ("pan left", "'story.json' is no JSON"),
+        ("pan left", "story.json' is no valid JSON"),
         ({}, "a list of one or more parts"),
         ([], "a list of one or more parts"),
-        (["still", {"promt": "still"}], "part 2 of 'story.json' should be a prompt or an object with 'prompt'"),
+        (["still", 5], "part 2 of 'story.json' should be a prompt or an object with 'prompt'"),
+        (["still", {"promt": "still"}], "part 2 of 'story.json': there is no key 'promt'; did you mean 'prompt'"),
+        ("[" * 50_000, "story.json' is nested more than 64 deep"),
+        ([{"prompt": "still", "seed": 10**30}], "story.json' has the number 10+, which is beyond"),
+        ([{"prompt": "still", "seed": -1}], "part 1 of 'story.json': seed must be from 0 to 9223372036854775807"),
+        ('["still", {"prompt": "in", "guidance": NaN}]', "only finite numbers"),
         ([{"prompt": "still", "seed": "one"}], "part 1 of 'story.json': .*seed"),
         ([{"prompt": "still", "frames": 1}], "at least 2 frames"),
     ],

@@ -159,6 +159,6 @@ def test_tables_tell_lines(file: Callable[[str | bytes], Path]) -> None:
         list(read_csv(file("\n")))
     assert list(read_json_lines(file('{}\n{"a":\n2'))) == [
         Row(1, {}),
-        Row(2, problem="this line is no valid JSON: Expecting value: line 2 column 1 (char 6)"),
+        Row(2, problem="it is no valid JSON: Expecting value: line 2 column 1 (char 6)"),
         Row(3, 2),
     ]

@@ -24,7 +24,7 @@ def host_sd(pack: ModuleType) -> Any:
 @pytest.fixture(scope="module")
 def moving(look_back_adapter: MakeAdapter) -> Any:
     """An adapter that does something, causal, after every block."""
-    return look_back_adapter("moving", 0.3, adapter="causal", placement="block")
+    return look_back_adapter("moving", 0.3, adapter="causal", placement="layer")
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_a_new_adapter_leaves_every_frame_bit_equal_and_so_does_removing_it(
     x, text = torch.randn(5, 4, 8, 8), torch.randn(1, 7, 64)
     names = list(model.model.state_dict())
     before = network(model, x, text)
-    for placement in ("stage", "block"):
+    for placement in ("stage", "layer"):
         patched = apply(model, look_back_adapter(f"identity_{placement}", shape=shape, placement=placement))
         assert torch.equal(network(patched, x, text), before)
     whole = run(model, EMPTY)

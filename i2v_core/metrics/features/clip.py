@@ -4,7 +4,6 @@ Preprocessing is that of the published metrics: RGB bytes, bicubic resize of the
 center crop, CLIP's mean and deviation, float32. Torch's own resize differs in the third decimal.
 """
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ...files import StrPath
+from ...text_files import read_json
 from ...video.frames import clip_to_frames, to_bytes
 from ...weights.files import CheckpointError
 from .files import is_torchscript, load_torchscript, load_weights, optional_module, required_path, state_dict
@@ -97,7 +97,7 @@ def _from_transformers(folder: Path, device: str) -> ClipEncoder:
     transformers = optional_module("transformers")
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"'{folder}' has no config.json: expected a transformers folder of a CLIP model.")
-    kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
+    kind = _settings(folder / "config.json").get("model_type")
     if kind != "clip":
         raise CheckpointError(f"'{folder}' holds a model of type {kind!r}, expected 'clip'.")
     model = transformers.CLIPModel.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
@@ -117,6 +117,13 @@ def _from_transformers(folder: Path, device: str) -> ClipEncoder:
         lambda pictures: _features(model.get_image_features(pixel_values=pictures.to(device))),
         texts,
     )
+
+
+def _settings(file: Path) -> dict[str, Any]:
+    values = read_json(file)
+    if not isinstance(values, dict):
+        raise CheckpointError(f"'{file}' should hold a JSON object.")
+    return values
 
 
 def _features(output: Any) -> Tensor:
@@ -150,7 +157,7 @@ def _activation(file: Path, tensors: dict[str, Tensor]) -> bool:
         return True
     config = file.with_name("open_clip_config.json")
     if config.is_file():
-        return bool(json.loads(config.read_text(encoding="utf-8")).get("model_cfg", {}).get("quick_gelu", False))
+        return bool(_settings(config).get("model_cfg", {}).get("quick_gelu", False))
     raise ValueError(
         f"'{file}' does not tell its activation, and the wrong one changes every number: say --quick-gelu for weights "
         "of OpenAI, DFN or MetaCLIP, --no-quick-gelu for LAION's, or put open_clip_config.json beside the file."

@@ -125,8 +125,20 @@ def test_what_a_table_gets_wrong_is_named(tmp_path: Path, clip: Path) -> None:
     assert found["a.mp4"].caption is None
     assert not found["a.mp4"].problem
     assert found["gone.mp4"].problem == "does not exist"
-    assert found["metadata.jsonl line 3"].problem == found["metadata.jsonl line 4"].problem == "is no JSON object"
+    assert "no valid JSON" in found["metadata.jsonl line 3"].problem
+    assert found["metadata.jsonl line 4"].problem == "is no JSON object"
     assert "names no file" in found["metadata.jsonl line 5"].problem
+
+
+def test_captions_are_read_by_their_byte_order_mark_and_else_as_utf_8(tmp_path: Path, clip: Path) -> None:
+    for name, text in {"a": "\ufeffÖl".encode("utf-16-le"), "b": "Öl".encode("cp1252"), "c": b"[" * 2_000_000}.items():
+        shutil.copy(clip, tmp_path / f"{name}.mp4")
+        (tmp_path / f"{name}.txt").write_bytes(text)
+    found = {entry.name: entry for entry in list_entries(tmp_path).entries}
+    assert (found["a.mp4"].caption, found["a.mp4"].problem) == ("Öl", "")
+    assert "has no readable caption: " in found["b.mp4"].problem
+    assert "no text in UTF-8 (in line 1)" in found["b.mp4"].problem
+    assert "larger than 1024 KiB" in found["c.mp4"].problem
 
 
 def test_compressed_and_broken_archives_are_named(tmp_path: Path, clip: Path) -> None:
@@ -168,7 +180,7 @@ def test_frames_of_unknown_rate_are_taken_by_number(tmp_path: Path, clip: Path) 
         ({"notes.txt": "x"}, "holds no clips"),
         ({"videos.txt": "a.mp4\n"}, r"without prompts\.txt"),
         ({"videos.txt": "a.mp4\nb.mp4\n", "prompts.txt": "one\n"}, r"2 lines in videos\.txt and 1 in prompts\.txt"),
-        ({"table.csv": "x,y\n1,2\n"}, r"has the columns \['x', 'y'\]"),
+        ({"table.csv": "x,y\n1,2\n"}, r"has the columns x, y"),
     ],
 )
 def test_what_is_no_data_set_is_refused(tmp_path: Path, files: dict[str, str], reason: str) -> None:

@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 
 from i2v_core.__main__ import main
+from i2v_core.evaluation.generation import read_protocol
 from i2v_core.metrics.pixels import psnr
 from i2v_core.training.methods import run as train
 from i2v_core.video import frames_to_clip, read_video
@@ -79,7 +80,27 @@ def test_other_protocols_and_weights_do_not_mix(
     assert run(monkeypatch, checkpoint, {"clips": 1, "steps": 2}, output) == 1
     assert "clips of another protocol or checkpoint" in capsys.readouterr().err
     assert run(monkeypatch, checkpoint, {"clip": 1}, tmp_path / "other") == 1
-    assert "unknown entries clip; expected clips, seed" in capsys.readouterr().err
+    assert "there is no key 'clip'; did you mean 'clips'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("protocol", "sentence"),
+    [
+        ("[" * 50_000, "nested more than 64 deep"),
+        ("3", "the whole should be a table"),
+        ('{"seed": 1' + "0" * 30 + "}", "beyond -2.63"),
+        ('{"fps": 0}', "fps must be from 0.001"),
+        ('{"fps": NaN}', "only finite numbers"),
+        ('{"clips": "many"}', "clips should be a whole number, got 'many'"),
+        ('{"photographs": [3]}', r"photographs\[0\] should be a text, got 3"),
+        ('{"photographs": []}', "photographs must name one or more"),
+        ('{"seed": -1}', "seed must be from 0"),
+    ],
+)
+def test_a_protocol_that_cannot_be_followed_is_named(protocol: str, sentence: str, tmp_path: Path) -> None:
+    (tmp_path / "protocol.json").write_text(protocol)
+    with pytest.raises(ValueError, match=f"protocol.json'.* {sentence}"):
+        read_protocol(tmp_path / "protocol.json")
 
 
 def test_truth_is_written_as_results_are(checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

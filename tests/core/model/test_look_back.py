@@ -215,13 +215,14 @@ def test_sites_are_the_blocks_whose_outputs_have_their_channels() -> None:
 
         unet = seed(VideoUNet(config))
         unet(torch.randn(1, 4, 1, 8, 8), torch.zeros(1), torch.randn(1, 5, 64), after_block=note)
+        shape = config.model_channels, config.channel_mult, config.num_res_blocks
         for placement in ("stage", "block"):
-            sites = find_sites(placement, config.model_channels, config.channel_mult, config.num_res_blocks)  # type: ignore[arg-type]
-            assert sites.items() <= seen.items()
+            assert find_sites(placement, *shape).items() < seen.items()  # type: ignore[arg-type]
+        assert find_sites("layer", *shape) == seen
 
 
 def test_presets_have_the_sites_and_sizes_of_stable_diffusion_1_5() -> None:
-    for preset, count, millions in (("paper", 21, 2594), ("compact", 9, 258)):
+    for preset, count, millions in (("paper", 25, 2878), ("compact", 9, 258)):
         config = LOOK_BACK_PRESETS[preset]
         sites = find_sites(config.placement, 320, [1, 2, 4, 4], [2, 2, 2, 2])
         look_back = LookBack(replace(config, sites=sites), device="meta")

@@ -92,3 +92,9 @@ def test_what_does_not_fit_is_refused_in_one_sentence(fusion: TemporalNoiseFusio
         replace(SMALL, features=30)
     with pytest.raises(ValueError, match="fusion must be one of"):
         replace(SMALL, fusion="linnear")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("share", [-1e9, 1.5, float("nan")])
+def test_shares_of_the_reference_are_shares(share: float) -> None:
+    with pytest.raises(ValueError, match="first_lambda must be from 0 to 1"):
+        TemporalNoiseFusionConfig(first_lambda=share)

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from i2v_core.decoding import decode
 from i2v_core.training.config import TrainConfig, TrainingConfig
-from i2v_core.training.config_file import decode_options, merged, parse_config, read_config, resolved, write_config
+from i2v_core.training.config_file import merged, parse_config, read_config, resolved, write_config
 from i2v_core.training.methods import METHODS, VIDEO_BASE, adapter_task
 from i2v_core.weights.adapters import ADAPTERS
 from tests.core.training.small import small_recipe
@@ -88,11 +89,23 @@ def test_an_unknown_option_of_a_method_is_named_before_anything_is_loaded() -> N
 @pytest.mark.parametrize(
     ("section", "values", "words"),
     [
-        ("train", {"output_dir": "runs", "max_train_steps": "ten"}, r"max_train_steps should be .*int.*got 'ten'"),
+        (
+            "train",
+            {"output_dir": "runs", "max_train_steps": "ten"},
+            "max_train_steps should be a whole number, got 'ten'",
+        ),
         ("train", {"output_dir": "runs"}, r"lacks \['max_train_steps'\]"),
         ("train", {"output_dir": "runs", "max_train_steps": 0}, "max_train_steps must be at least 1, got 0"),
         ("train", {"output_dir": "", "max_train_steps": 1, "mixed_precision": "fp8"}, "mixed_precision"),
         ("data", {"kind": "film"}, "there is no data.kind 'film'; choose one of moving_crops"),
+        ("data", 3, "data should be a section with keys of its own, got 3"),
+        ("data", [1], r"data should be a section with keys of its own, got \[1\]"),
+        ("data", {"kind": []}, r"there is no data.kind '\[\]'"),
+        ("data", {"seed": -1}, "data: seed must be from 0 to 9223372036854775807, got -1"),
+        ("validation", {"fps": 0.0}, "validation: fps must be from 0.001 to 10000.0, got 0.0"),
+        ("diffusion", {"noisy_share": -1e9}, "diffusion: noisy_share must be from 0 to 1, got -1000000000.0"),
+        ("optim", {"learning_rate": float("nan")}, "optim.learning_rate should be a finite number, got nan"),
+        ("lora", 7, "lora should be a table"),
         (
             "train",
             {"output_dir": "", "max_train_steps": 1, "ema": {"decay": 1.0}},
@@ -108,7 +121,7 @@ def test_a_wrong_value_is_named(section: str, values: dict[str, object], words: 
 def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text("[train\n")
-    with pytest.raises(ValueError, match="it is no valid TOML"):
+    with pytest.raises(ValueError, match=r"config\.toml' is no valid TOML"):
         read_config(path)
 
 
@@ -123,9 +136,9 @@ def test_defaults_are_those_of_the_documentation() -> None:
 def test_options_and_adapters_of_the_example_configurations_are_the_methods(path: Path) -> None:
     method = METHODS[read_config(path).method.name]
     given = read_config(path).method
-    assert isinstance(decode_options(method.options, given.options, "method.options"), method.options)
+    assert isinstance(decode(method.options, given.options, "method.options"), method.options)
     adapter = ADAPTERS[method.kind].configs[0]
-    assert isinstance(decode_options(adapter, given.adapter, "method.adapter"), adapter)
+    assert isinstance(decode(adapter, given.adapter, "method.adapter"), adapter)
 
 
 def test_further_values_go_into_tables_or_replace_another_method_and_kind() -> None:

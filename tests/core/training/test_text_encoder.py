@@ -2,7 +2,7 @@
 
 import torch
 
-from i2v_core.data.moving_crops import MOTIONS, PHRASES, SUBJECTS, caption
+from i2v_core.data.moving_crops import MOTIONS, PHRASES, SUBJECTS, MovingCrops, MovingCropsConfig, caption
 from i2v_core.model.text_encoder import TextEncoder, TextEncoderConfig, initialize_text_encoder, word_ids
 from i2v_core.training.text_encoder import pretrain_text_encoder
 
@@ -11,7 +11,8 @@ def test_the_pooled_vector_comes_to_name_the_motion() -> None:
     torch.manual_seed(0)
     encoder = TextEncoder(TextEncoderConfig(features=32, layers=1))
     initialize_text_encoder(encoder)
-    assert pretrain_text_encoder(encoder, steps=120, batch_size=64) > 0.9
+    source = MovingCrops(MovingCropsConfig())
+    assert pretrain_text_encoder(encoder, source, steps=120, batch_size=64)["motion"] > 0.9
     generator = torch.Generator().manual_seed(5)
     with torch.no_grad():
         _, pooled = encoder.encode([caption(motion, generator) for motion in MOTIONS for _ in range(8)])

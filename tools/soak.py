@@ -17,10 +17,10 @@ from itertools import cycle, islice
 from pathlib import Path
 from statistics import linear_regression
 
-ROOT = Path(__file__).resolve().parent.parent
 import dev
 from tools.comfy_server import ComfyServer, Graph, failure
 
+ROOT = Path(__file__).resolve().parent.parent
 WORKFLOWS = (
     "animate_image", "animate_trip", "animate_retention", "long_video_lookback", "animate_image_projection",
     "all_together",

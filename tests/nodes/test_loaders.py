@@ -27,7 +27,7 @@ def test_the_list_follows_the_folders(node_classes: dict[str, Any], save: Callab
     listed = node_classes["I2VLoadCheckpoint"].INPUT_TYPES()["required"]["checkpoint"]
     assert saved.name in (listed[1]["options"] if len(listed) > 1 and "options" in listed[1] else listed[0])
     saved.path.unlink()
-    with pytest.raises(FileNotFoundError, match=saved.path.stem):
+    with pytest.raises(ValueError, match=saved.path.stem):
         node_classes["I2VLoadCheckpoint"].execute(saved.name)
 
 

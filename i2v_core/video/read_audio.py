@@ -16,12 +16,15 @@ from .index import FrameIndex
 from .sources import Source
 
 
-def read_audio(path: Source, index: FrameIndex, start: float, seconds: float) -> tuple[Tensor, int] | None:
+def read_audio(
+    path: Source, index: FrameIndex, start: float, seconds: float, *, padded: bool = True
+) -> tuple[Tensor, int] | None:
     """Read what sounds while a stretch of the pictures is shown; silence stands where the file has no sound.
 
     Args:
         index: of the pictures, whose first one is at second 0.
         start, seconds: the stretch.
+        padded: silence after the last sound too.
 
     Returns:
         Samples `c s` in [-1, 1] and how many of them make a second; None if the file has no sound that can be decoded.
@@ -37,7 +40,7 @@ def read_audio(path: Source, index: FrameIndex, start: float, seconds: float) ->
             return None
         rate, layout = first.sample_rate, first.layout
         begin = index.pts[0] * index.time_base + Fraction(start)
-        count = max(round(seconds * rate), 0)
+        count, end = max(round(seconds * rate), 0), 0
         samples = torch.zeros(layout.nb_channels, count)
         # A little earlier: some codecs need packets before the first whole one.
         container.seek(max(int((begin - Fraction(1, 4)) * av.time_base), 0), backward=True)
@@ -52,8 +55,9 @@ def read_audio(path: Source, index: FrameIndex, start: float, seconds: float) ->
                     return samples, rate
                 sound = rearrange(torch.from_numpy(frame.to_ndarray()), "1 (s c) -> c s", c=len(samples))
                 sound = sound[:, max(-place, 0) : count - place]
-                samples[:, max(place, 0) : max(place, 0) + sound.shape[1]] = sound
-        return samples, rate
+                end = max(place, 0) + sound.shape[1]
+                samples[:, max(place, 0) : end] = sound
+        return samples if padded else samples[:, :end], rate
 
 
 def _frames(container: InputContainer, stream: AudioStream) -> Iterator[av.AudioFrame]:

@@ -2,22 +2,21 @@
 
 import json
 import logging
-import os
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import folder_paths
 from comfy.cli_args import args
 
+from .paths import DEVICE, checked_prefix
+
 logger = logging.getLogger(__name__)
 
 _FORBIDDEN = re.compile(r'[<>:"|?*\x00-\x1f\x7f]')  # by Windows
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
-_LONGEST = 255  # bytes of a name on nearly all file systems
 _DATE = {"d": "%d", "M": "%m", "h": "%H", "m": "%M", "s": "%S", "y": "%Y"}
 _said: set[str] = set()
 
@@ -43,22 +42,16 @@ def output_file(prefix: str, extension: str, *, height: int, width: int, tempora
     Characters that Windows forbids become underscores, so that a workflow names its files alike everywhere.
 
     Raises:
-        ValueError: the prefix is empty, leaves the output folder, or a part of it is too long for a name.
+        ValueError: the prefix names no file below that folder, or one that is too long.
         OSError: the folder cannot be made or read.
     """
-    name = Path(os.path.normpath(prefix))
-    if not prefix.strip() or not name.parts or name.anchor or name.parts[0] == os.pardir:
-        raise ValueError(
-            f"filename_prefix must name a file below the output folder, such as 'I2V/clip', got '{prefix}'."
-        )
-    safe = _safe(prefix)
-    _check_length(safe, f"_00001_{extension}")
     root = folder_paths.get_temp_directory() if temporary else folder_paths.get_output_directory()
+    name = checked_prefix(_safe(prefix), "filename_prefix", root)
     try:
-        folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(safe, root, width, height)
+        folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(name, root, width, height)
     except OSError as error:
         raise OSError(
-            f"Cannot use the folder '{Path(root, safe).parent}': {error.strerror}. "
+            f"Cannot use the folder '{Path(root, name).parent}': {error.strerror}. "
             "Check its rights and the free space, or choose another filename_prefix."
         ) from error
     path = Path(folder, f"{stem}_{counter:05}_{extension}").absolute()
@@ -146,20 +139,18 @@ def _inputs_of(title: str, prompt: Mapping[str, Any], workflow: Any) -> Mapping[
 
 
 def _safe(prefix: str) -> str:
-    """A prefix that every file system takes."""
-    parts = [_FORBIDDEN.sub("_", part).rstrip(". ") or "_" for part in re.split(r"[/\\]+", os.path.normpath(prefix))]
-    safe = str(PurePosixPath(*(f"_{part}" if _RESERVED.match(part) else part for part in parts)))
-    if safe != Path(os.path.normpath(prefix)).as_posix() and prefix not in _said:
+    """The prefix with names that every system takes; full paths stay as they are, to be refused."""
+    if re.match(r"[/\\]|[A-Za-z]:[/\\]", prefix):
+        return prefix
+    safe = "/".join(map(_safe_name, re.split(r"[/\\]", prefix)))
+    if safe != prefix and prefix not in _said:
         _said.add(prefix)
-        logger.info("The file is called '%s': Windows forbids some characters of '%s'.", safe, prefix)
+        logger.info("The file is called '%s': some systems do not take '%s'.", safe, prefix)
     return safe
 
 
-def _check_length(prefix: str, ending: str) -> None:
-    *folders, name = prefix.split("/")
-    for part in (*folders, name + ending):
-        if (length := len(part.encode())) > _LONGEST:
-            raise ValueError(
-                f"filename_prefix makes a name of {length} bytes, at most {_LONGEST} are possible: "
-                f"'{part[:40]}...'. Shorten it."
-            )
+def _safe_name(name: str) -> str:
+    if not name.strip(". "):
+        return name
+    kept = _FORBIDDEN.sub("_", name).rstrip(". ")
+    return f"_{kept}" if DEVICE.fullmatch(kept.partition(".")[0].rstrip()) else kept

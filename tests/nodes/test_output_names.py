@@ -67,12 +67,12 @@ def test_what_windows_forbids_is_replaced_and_said_once(output: Any, caplog: pyt
 
 @pytest.mark.parametrize("prefix", ["a" * 245, "猫" * 82, "b" * 256 + "/clip"])
 def test_a_name_that_is_too_long_is_refused_before_anything_is_encoded(output: Any, prefix: str) -> None:
-    with pytest.raises(ValueError, match=r"a name of \d+ bytes, at most 255 are possible.*Shorten it"):
+    with pytest.raises(ValueError, match=r"it is longer than \d+ bytes"):
         reserve(output, prefix)
-    assert reserve(output, "c" * 240).path.name.endswith("_00001_.mp4")
+    assert reserve(output, "c" * 200).path.name.endswith("_00001_.mp4")
 
 
-@pytest.mark.parametrize("prefix", ["../clip", "", " ", ".", "/clip", r"a/../../clip"])
+@pytest.mark.parametrize("prefix", ["../clip", "", " ", ".", "/clip", "a/../../clip", r"C:\clip", r"\\server\share"])
 def test_names_outside_the_folder_are_refused(output: Any, prefix: str) -> None:
     with pytest.raises(ValueError, match="below the output folder"):
         reserve(output, prefix)

@@ -134,9 +134,15 @@ def test_edits_of_newer_hosts_are_honored(combine: Combine, from_file: Any, coun
 
 
 def test_a_list_of_videos_is_one_behind_the_other(combine: Combine, from_file: Any, counted: Path) -> None:
+    class Listed(from_file):  # type: ignore[misc, valid-type]
+        complete_audio = None
+
+        def __init__(self, *videos: Any) -> None:
+            self.videos = list(videos)
+
     part = from_file(str(counted))
-    path = combine(SimpleNamespace(videos=[part, part], complete_audio=None), format="mkv ffv1")[1]
+    path = combine(Listed(part, part), format="mkv ffv1")[1]
     assert shown(path) == [*range(COUNT), *range(COUNT)]
     other = from_file(str(CASES / "rot90.mp4"))
     with pytest.raises(ValueError, match="differ in size or rate: 128x64 at 30 fps, 120x160 at 25 fps"):
-        combine(SimpleNamespace(videos=[part, other], complete_audio=None))
+        combine(Listed(part, other))

@@ -1,7 +1,6 @@
 """Where the host wants files, and what it embeds in them."""
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,8 @@ from typing import Any
 
 import folder_paths
 from comfy.cli_args import args
+
+from .paths import checked_prefix
 
 
 @dataclass(frozen=True)
@@ -30,17 +31,13 @@ def output_file(prefix: str, extension: str, *, height: int, width: int, tempora
     """Return the next free name for a prefix such as `I2V/clip`, and make its folder.
 
     Raises:
-        ValueError: the prefix is empty or leaves the output folder.
+        ValueError: the prefix names no file below that folder, or one that some system does not take.
         OSError: the folder cannot be made or read.
     """
-    name = Path(os.path.normpath(prefix))
-    if not prefix.strip() or not name.parts or name.anchor or name.parts[0] == os.pardir:
-        raise ValueError(
-            f"filename_prefix must name a file below the output folder, such as 'I2V/clip', got '{prefix}'."
-        )
     root = folder_paths.get_temp_directory() if temporary else folder_paths.get_output_directory()
+    name = checked_prefix(prefix, "filename_prefix", root)
     try:
-        folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(prefix, root, width, height)
+        folder, stem, counter, subfolder, _ = folder_paths.get_save_image_path(name, root, width, height)
     except OSError as error:
         raise OSError(
             f"Cannot use the folder '{Path(root, name).parent}': {error.strerror}. "

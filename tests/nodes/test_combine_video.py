@@ -159,7 +159,7 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(combine: Any, images: Te
     several = {"waveform": torch.zeros(2, 1, 4000), "sample_rate": 8000}
     for given, settings, reason in (
         (images[:0], {}, "at least one frame"),
-        (images[0], {}, "Expected frames `t h w c`"),
+        (images[0], {}, "at least one frame of `t h w c`"),
         (poisoned, {}, "NaN or infinite"),
         (images, {"bit_depth": "10", "format": "webm vp9"}, "'webm vp9' has 8 bits"),
         (images, {"bit_depth": "8", "format": "mov prores"}, "'mov prores' has 10 bits"),

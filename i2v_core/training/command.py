@@ -5,14 +5,13 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
 
 import torch
 
 from ..files import StrPath
 from .config import TrainingConfig
 from .config_file import read_config
-from .lock import only_one
+from .lock import is_first_process
 from .methods import plan_run, run
 from .stop import TrainingCanceled
 
@@ -36,15 +35,14 @@ def train_from_file(
 
     Raises ValueError and OSError as `config_file.read_config` and `methods.run`.
     """
-    resolved, speaks = read_config(config, overrides), os.environ.get("RANK", "0") == "0"
+    resolved, speaks = read_config(config, overrides), is_first_process()
     try:
         if dry_run:
             plan = plan_run(resolved)
             if speaks:
                 result(plan.text())
             return 0
-        with only_one(resolved.train.output_dir) if speaks else nullcontext():
-            return _run(resolved, speaks, tell, result)
+        return _run(resolved, speaks, tell, result)
     except torch.cuda.OutOfMemoryError as error:
         raise ValueError(out_of_memory(resolved)) from error
     finally:

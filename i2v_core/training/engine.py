@@ -16,6 +16,14 @@ from torch.utils.data import DataLoader
 from ..data.clips import ClipBatch, ClipData, ClipEncoder, Items, collate, encode_clips
 from ..files import StrPath
 from ..model.video_unet import VideoEncoder
+from .checkpoint_files import (
+    checkpoint_path,
+    clear_leftovers,
+    find_checkpoint,
+    numbered,
+    prune,
+    write_checkpoint,
+)
 from .config import TrainingConfig, ValidationConfig
 from .config_file import write_config
 from .lesson import ClipLosses, Objective
@@ -26,16 +34,7 @@ from .plan import Plan, advice, estimate_memory
 from .preview import write_preview
 from .probe import Probe
 from .setup import learning_rates, make_accelerator, make_optimizer, set_rates, trained_parameters
-from .state import (
-    Average,
-    checkpoint_path,
-    find_checkpoint,
-    keep_trained_only,
-    numbered,
-    prune,
-    whole,
-    write_checkpoint,
-)
+from .state import Average, RunState, whole
 from .stop import Stop, TrainingCanceled
 
 logger = logging.getLogger("i2v_core.training")
@@ -125,10 +124,8 @@ class Engine:
         decay = config.train.ema.decay
         self.average = Average(list(self.trained.values()), decay) if decay else None
         self.place, self._saved = Place(), 0
-        self.accelerator.register_for_checkpointing(self.place)
-        if self.average is not None:
-            self.accelerator.register_for_checkpointing(self.average)
-        keep_trained_only(self.accelerator, list(self.trained))
+        optimizer, scaler = self.optimizer.optimizer, self.accelerator.scaler
+        self.state = RunState(self.trained, optimizer, self.average, self.place, scaler)
         self.progress = Progress(task.name, "preparing", 0, config.train.max_train_steps)
         self.progress_file = ProgressFile(self.folder / "progress.json")
         self.stop = Stop(self.accelerator)
@@ -136,9 +133,10 @@ class Engine:
         self.probe = Probe(task.objective.loss, task.data, task.autoencoder, clips, batch, task.timesteps)
 
     def prepare(self) -> None:
-        """Make the run's folder, and say there what is going to happen."""
+        """Make the run's folder, clear it of what a killed run left, and say there what is going to happen."""
         if self.accelerator.is_main_process:
             self.folder.mkdir(parents=True, exist_ok=True)
+            clear_leftovers(self.folder)
             write_config(self.config, self.folder / "config.toml")
         self._tell("preparing")
 
@@ -146,7 +144,7 @@ class Engine:
         """Go on from a checkpoint, if the configuration names one and it is there."""
         found = find_checkpoint(self.folder, self.config.train.resume_from_checkpoint)
         if found is not None:
-            self.accelerator.load_state(str(found))
+            self.state.restore(found)
             self._saved = self.place.step
             logger.info("going on from step %d", self._saved)
 
@@ -179,6 +177,7 @@ class Engine:
         if self.accelerator.is_main_process:
             forget_rows_after(self.folder / "log.jsonl", self.place.step)
         self._export_missing()
+        self._prune()
         if self.config.logging.report_to == "tensorboard":
             self.accelerator.init_trackers("tensorboard")
         with self.stop.listening():  # to the end: a second signal must not break what the first one has written
@@ -300,9 +299,15 @@ class Engine:
         """Write a checkpoint and the weights for users, once for each step."""
         if self.place.step == self._saved:
             return
-        write_checkpoint(self.accelerator, self.folder, self.place.step)
+        contents = self.state.contents(keep=self.accelerator.is_main_process)
+        if self.accelerator.is_main_process:
+            write_checkpoint(contents, self.folder, self.place.step)
+        self.accelerator.wait_for_everyone()
         self._saved = self.place.step
         self._export_numbered()
+        self._prune()
+
+    def _prune(self) -> None:
         if self.accelerator.is_main_process:
             prune(self.folder, self.task.name, self.config.train.checkpoints_total_limit)
 

@@ -1,21 +1,29 @@
 """What a run tells: rows in log.jsonl and in TensorBoard, and progress.json for whoever watches."""
 
 import json
+import math
+import signal
 import sys
 import time
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from ..decoding import DecodingError, decode
 from ..files import StrPath, atomic_path
 from ..text_files import TextFileError, parse_json, read_json, read_lines
 from .lesson import ClipLosses
+from .lock import is_held
 
-State = Literal["preparing", "training", "canceled", "failed", "done"]
+State = Literal["preparing", "training", "canceled", "failed", "done", "interrupted"]
+RUNNING: tuple[State, ...] = ("preparing", "training")
+LARGEST = 2**16  # bytes of a progress.json that is read
+KILLED = (-9, 137)  # a shell's number for the same
+GO_ON = "start it again to go on from its last checkpoint"
+COUNT = 2**53  # beyond it not every reader of JSON has exact numbers
 WRITE_AGAIN = 1.0  # seconds between two writings of progress.json in one state
 QUARTILES = 4
 
@@ -26,6 +34,7 @@ class Progress:
 
     Attributes:
         part: which training of a run, such as "autoencoder" before "video_base".
+        state: "interrupted" is never written: a run that was killed cannot say so, and its reader finds out.
         loss: of the last step.
         seconds: spent on steps, over all resumed parts.
         preview: newest preview video.
@@ -58,14 +67,43 @@ class ProgressFile:
         if same and now - self._written < WRITE_AGAIN:
             return
         with atomic_path(self.path) as temporary:
-            temporary.write_text(json.dumps(asdict(progress)), encoding="utf-8")
+            loss = progress.loss if progress.loss is not None and math.isfinite(progress.loss) else None
+            temporary.write_text(json.dumps(asdict(replace(progress, loss=loss))), encoding="utf-8")
         self._last, self._written = progress, now
 
 
 def read_progress(folder: StrPath) -> Progress | None:
-    """How far the run of a folder is, None if it has not begun."""
-    path = Path(folder) / "progress.json"
-    return Progress(**read_json(path)) if path.exists() else None
+    """How far the run of a folder is, "interrupted" if it was killed; None before it begins, or for a broken file."""
+    told = _told(Path(folder) / "progress.json")
+    if told is None or told.state not in RUNNING or is_held(folder):
+        return told
+    where = f"at step {told.step} of {told.steps}" if told.step else "before its first step"
+    return replace(told, state="interrupted", message=f"the training was interrupted {where}: {GO_ON}")
+
+
+def words_of_end(status: int) -> str:
+    """Why a training's process ended that could not say so itself; `status` as `Popen.returncode` has it."""
+    if status in KILLED:
+        cause = "the system killed the training (SIGKILL), most often because the memory was full"
+    elif status < 0:
+        cause = f"the training was ended by {_signal(-status)}"
+    else:
+        cause = f"the training ended without a word (status {status})"
+    return f"{cause}; {GO_ON}"
+
+
+def _signal(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
+
+
+def _told(path: Path) -> Progress | None:
+    try:
+        return decode(Progress, read_json(path, limit=LARGEST))
+    except (OSError, TextFileError, DecodingError):  # not there, replaced at this moment, or not ours
+        return None
 
 
 @dataclass
@@ -112,11 +150,55 @@ class Place:
     seconds: float = 0.0
     window: Window = field(default_factory=Window)
 
-    def state_dict(self) -> dict[str, Any]:
-        return {**vars(self), "window": vars(self.window)}
+    def numbers(self) -> dict[str, Any]:
+        """As JSON can hold it, which knows no NaN."""
+        window = self.window
+        sums = {"sums": _numbers(window.sums), "quartiles": [_numbers(row) for row in window.quartiles]}
+        return {**vars(self), "window": {**vars(window), **sums}}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        vars(self).update({**state, "window": Window(**state["window"])})
+    @classmethod
+    def of(cls, numbers: Any) -> "Place":
+        """What `numbers` gave; ValueError for anything else."""
+        window = numbers.get("window") if isinstance(numbers, dict) else None
+        if not isinstance(window, dict):
+            raise ValueError("the place of the training is missing")
+        gathered = Window(
+            count(window.get("clips"), "clips"),
+            _seconds(window.get("seconds")),
+            _sums(window.get("sums"), (5,)),
+            _sums(window.get("quartiles"), (2, QUARTILES)),
+        )
+        steps, items = count(numbers.get("step"), "step"), count(numbers.get("items"), "items")
+        return cls(steps, items, _seconds(numbers.get("seconds")), gathered)
+
+
+def count(value: Any, name: str) -> int:
+    """A number of things; ValueError if it cannot be one."""
+    if type(value) is not int or not 0 <= value <= COUNT:
+        raise ValueError(f"'{name}' has to be a whole number from 0 to 2^53")
+    return value
+
+
+def _seconds(value: Any) -> float:
+    if type(value) not in (int, float) or not 0 <= value < math.inf:
+        raise ValueError("'seconds' has to be a number from 0")
+    return float(value)
+
+
+def _numbers(sums: Tensor) -> list[float | None]:
+    return [number if math.isfinite(number) else None for number in sums.tolist()]
+
+
+def _sums(values: Any, shape: tuple[int, ...]) -> Tensor:
+    """Nested lists of numbers as a tensor, with NaN for None."""
+    rows = values if len(shape) == 2 else [values]
+    complete = isinstance(rows, list) and len(rows) == math.prod(shape[:-1])
+    if not complete or not all(isinstance(row, list) and len(row) == shape[-1] for row in rows):
+        raise ValueError("the losses since the last row of the log are incomplete")
+    numbers = [math.nan if number is None else number for row in rows for number in row]
+    if not all(type(number) is float for number in numbers):
+        raise ValueError("the losses since the last row of the log are no numbers")
+    return torch.tensor(numbers, dtype=torch.float64).reshape(shape)
 
 
 def append_row(path: Path, row: dict[str, float]) -> None:

@@ -19,16 +19,17 @@ from ..weights.checkpoint import lacking_parts
 from ..weights.contents import Tensors, below
 from ..weights.files import weights_file
 from .adapter import Method, lesson
+from .checkpoint_files import lora_beside
 from .config import LoraConfig, ModelConfig, TrainingConfig, ValidationConfig
 from .dynamicrafter import DYNAMICRAFTER
 from .engine import OnPlan, OnStep, Task, plan, train
 from .image_retention import IMAGE_RETENTION
 from .lesson import Objective
+from .lock import only_one
 from .look_back import LOOK_BACK
 from .lora import add_lora, merged_weights, save_lora
 from .plan import Plan
 from .preview import make_preview
-from .state import lora_beside
 from .temporal_noise_fusion import TEMPORAL_NOISE_FUSION
 from .video_base import plan_video_base, run_video_base
 
@@ -46,11 +47,13 @@ METHODS: dict[str, Method] = {
 def run(config: TrainingConfig, on_step: OnStep | None = None, on_plan: OnPlan | None = None) -> Path:
     """Train what a configuration describes, going on where an earlier run was interrupted; return the file for users.
 
-    Arguments and what is raised as of `engine.train`; ValueError also for a base that cannot be trained on.
+    Arguments and what is raised as of `engine.train`; ValueError also for a base that cannot be trained on, and if
+    another training has the folder.
     """
-    if config.method.name == VIDEO_BASE:
-        return run_video_base(config, on_step, on_plan)
-    return train(adapter_task(config), config, on_step, on_plan)
+    with only_one(config.train.output_dir):
+        if config.method.name == VIDEO_BASE:
+            return run_video_base(config, on_step, on_plan)
+        return train(adapter_task(config), config, on_step, on_plan)
 
 
 def plan_run(config: TrainingConfig) -> Plan:

@@ -1,26 +1,24 @@
-"""What a run remembers: the average of its weights, and checkpoints that appear whole or not at all."""
+"""What a run remembers from step to step: weights, their average, the optimizer's moments, and its place."""
 
-import os
-import re
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from ..files import StrPath
+from .checkpoint_files import Contents, Layout, read_numbers, read_tensors
+from .log import Place, count
 
-if TYPE_CHECKING:
-    from accelerate import Accelerator
-
-CHECKPOINT = re.compile(r"checkpoint-(\d{6,})")
-TRAINED = "trained.safetensors"
+# What an optimizer keeps of each parameter, which it makes at the first gradient.
+ADAMW = ({"step", "exp_avg", "exp_avg_sq"},)
+SMALL = {"step", "state1", "state2"}  # weights of few numbers keep states of 32 bits
+EIGHT_BIT = (SMALL, SMALL | {"qmap1", "qmap2", "absmax1", "absmax2"})
+BLOCKS = (256, 2048)  # numbers that share a scale, by version of bitsandbytes
 
 
 class Average:
@@ -49,14 +47,117 @@ class Average:
         finally:
             _copy(kept, self._parameters)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Whole tensors, also of sharded parameters; every process has to ask."""
-        return {"steps": self.steps, "tensors": [whole(tensor) for tensor in self.tensors]}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
-        self.steps = state["steps"]
-        _copy(state["tensors"], self.tensors)
+@dataclass(frozen=True)
+class RunState:
+    """Everything of a run that changes with its steps.
+
+    Random states are not among it: what is drawn depends on the seed and the clips' numbers alone (`draws`). Neither
+    are learning rates, which depend on the step.
+
+    Attributes:
+        trained: the trained weights by name, whole or sharded.
+        optimizer: of these weights; AdamW, or bitsandbytes' with states of 8 bits.
+        scaler: of the gradients, in float16 on a GPU.
+    """
+
+    trained: Mapping[str, nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    average: Average | None
+    place: Place
+    scaler: Any = None
+
+    def contents(self, *, keep: bool = True) -> Contents:
+        """For a checkpoint; of many processes all have to ask, and those that write nothing need not `keep` it."""
+        parts: dict[str, Mapping[str, Tensor]] = {"trained": self.trained, "optimizer": self._moments()}
+        if self.average is not None:
+            parts["average"] = dict(zip(self.trained, self.average.tensors, strict=True))
+        tensors = {part: _gathered(named, keep) for part, named in parts.items()}
+        numbers: dict[str, Any] = {"place": self.place.numbers()}
+        if self.average is not None:
+            numbers["average_steps"] = self.average.steps
+        if self.scaler is not None:
+            state = self.scaler.state_dict()
+            numbers["scaler"] = {"scale": state["scale"], "growth_tracker": state["_growth_tracker"]}
+        return Contents(numbers, tensors)
+
+    def restore(self, folder: Path) -> None:
+        """Go on from a checkpoint; ValueError in one sentence if it is none of this run's configuration."""
+        numbers = read_numbers(folder)
+        try:
+            place = Place.of(numbers.get("place"))
+            steps = None if self.average is None else count(numbers.get("average_steps"), "average_steps")
+            scaler = None if self.scaler is None else _scaler(numbers.get("scaler"))
+        except ValueError as error:
+            raise ValueError(f"'{folder}' is no checkpoint from which this training can go on: {error}") from error
+        exact = {name: [_layout(parameter)] for name, parameter in self.trained.items()}
+        for name, tensor in read_tensors(folder, "trained", exact):
+            _copy([tensor], [self.trained[name]])
+        if self.average is not None and steps is not None:
+            averages = dict(zip(self.trained, self.average.tensors, strict=True))
+            for name, tensor in read_tensors(folder, "average", exact):
+                _copy([tensor], [averages[name]])
+            self.average.steps = steps
+        self._restore_moments(folder)
+        if scaler is not None:
+            self.scaler.load_state_dict({**self.scaler.state_dict(), **scaler})
+        vars(self.place).update(vars(place))
+
+    def _moments(self) -> dict[str, Tensor]:
+        """The optimizer's states as "state/name"; weights that no gradient has reached yet have none."""
+        return {
+            f"{state}/{name}": torch.as_tensor(value)
+            for name, parameter in self.trained.items()
+            for state, value in self.optimizer.state.get(parameter, {}).items()
+        }
+
+    def _restore_moments(self, folder: Path) -> None:
+        eight_bit = not isinstance(self.optimizer, torch.optim.AdamW)
+        layouts = {
+            f"{state}/{name}": choices
+            for name, parameter in self.trained.items()
+            for state, choices in _moment_layouts(parameter, eight_bit).items()
+        }
+        states = dict[str, dict[str, Any]]()
+        for key, tensor in read_tensors(folder, "optimizer", layouts, whole=False):
+            state, _, name = key.partition("/")
+            states.setdefault(name, {})[state] = _restored(self.trained[name], state, tensor, eight_bit)
+        for name, found in states.items():
+            if found.keys() not in (EIGHT_BIT if eight_bit else ADAMW):
+                raise ValueError(f"'{folder}' was written by another configuration: the moments of '{name}' differ")
+        order = [parameter for group in self.optimizer.param_groups for parameter in group["params"]]
+        numbers = {id(parameter): number for number, parameter in enumerate(order)}
+        numbered = {numbers[id(self.trained[name])]: found for name, found in states.items()}
+        self.optimizer.load_state_dict({"state": numbered, "param_groups": self.optimizer.state_dict()["param_groups"]})
+
+
+def _moment_layouts(parameter: nn.Parameter, eight_bit: bool) -> Mapping[str, Collection[Layout]]:
+    shape, dtype = _layout(parameter)
+    if not eight_bit:
+        return {"step": [((), torch.float32)], "exp_avg": [(shape, dtype)], "exp_avg_sq": [(shape, dtype)]}
+    states: Collection[Layout] = [(shape, torch.uint8), (shape, torch.float32)]
+    scales: Collection[Layout] = [((math.ceil(parameter.numel() / block),), torch.float32) for block in BLOCKS]
+    table: Collection[Layout] = [((256,), torch.float32)]
+    numbered = {"state": states, "qmap": table, "absmax": scales}
+    return {"step": [((), torch.int64)], **{f"{name}{i}": value for name, value in numbered.items() for i in (1, 2)}}
+
+
+def _restored(parameter: nn.Parameter, state: str, tensor: Tensor, eight_bit: bool) -> Any:
+    """A state as the optimizer had it: a number, or a tensor that lies as the parameter does."""
+    if state == "step":
+        return int(tensor) if eight_bit else tensor
+    if tensor.shape != parameter.shape:
+        return tensor
+    moved = torch.empty_like(parameter, dtype=tensor.dtype, requires_grad=False)
+    _copy([tensor], [moved])
+    return moved
+
+
+def _scaler(state: Any) -> dict[str, Any]:
+    scale = state.get("scale") if isinstance(state, dict) else None
+    if not isinstance(scale, float) or not 0 < scale < math.inf:
+        raise ValueError("the scale of the gradients has to be a number above 0")
+    return {"scale": scale, "_growth_tracker": count(state.get("growth_tracker"), "growth_tracker")}
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -70,6 +171,15 @@ def is_sharded(tensor: Tensor) -> bool:
     return hasattr(tensor, "full_tensor")
 
 
+def _gathered(tensors: Mapping[str, Tensor], keep: bool) -> Mapping[str, Tensor]:
+    found = ((name, whole(tensor)) for name, tensor in tensors.items() if keep or is_sharded(tensor))
+    return {name: tensor for name, tensor in found if keep}
+
+
+def _layout(tensor: Tensor) -> Layout:
+    return tuple(tensor.shape), tensor.dtype
+
+
 @torch.no_grad()
 def _copy(sources: Sequence[Tensor], targets: Sequence[Tensor]) -> None:
     for source, target in zip(sources, targets, strict=True):
@@ -80,128 +190,3 @@ def _spread_like(target: Any, source: Tensor) -> Tensor:
     from torch.distributed.tensor import distribute_tensor
 
     return distribute_tensor(source.to(target.device), target.device_mesh, target.placements)
-
-
-def checkpoints(folder: StrPath) -> list[Path]:
-    """The whole checkpoints of a run, oldest first."""
-    found = (path for path in Path(folder).glob("checkpoint-*") if CHECKPOINT.fullmatch(path.name) and path.is_dir())
-    return sorted(found, key=checkpoint_step)
-
-
-def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
-    return folder / f"checkpoint-{step:06d}"
-
-
-def checkpoint_step(path: Path) -> int:
-    """The step at which a checkpoint was written, by its name."""
-    return int(path.name.rpartition("-")[2])
-
-
-def find_checkpoint(folder: StrPath, wanted: str) -> Path | None:
-    """The checkpoint to go on from: "latest", "no", or a path.
-
-    Raises:
-        ValueError: "no", but the folder has checkpoints of an earlier run.
-        FileNotFoundError: there is no such checkpoint.
-    """
-    existing = checkpoints(folder)
-    if wanted == "no":
-        if existing:
-            raise ValueError(
-                f"'{folder}' holds checkpoints of an earlier run: choose another train.output_dir, or "
-                'train.resume_from_checkpoint = "latest" to go on from them'
-            )
-        return None
-    if wanted == "latest":
-        return existing[-1] if existing else None
-    if not (Path(wanted) / "optimizer.bin").exists() and not list(Path(wanted).glob("optimizer_*")):
-        raise FileNotFoundError(f"train.resume_from_checkpoint: '{wanted}' is no checkpoint folder of a training")
-    return Path(wanted)
-
-
-def keep_trained_only(accelerator: "Accelerator", names: Sequence[str]) -> None:
-    """Have checkpoints hold the trained weights alone, by the model's names, whatever wraps it.
-
-    Sharded models (FSDP) are written whole by `accelerate` itself.
-    """
-
-    def save(models: list[nn.Module], weights: list[dict[str, Tensor]], folder: str) -> None:
-        if weights and accelerator.is_main_process:
-            state = accelerator.unwrap_model(models[0]).state_dict()
-            save_file({name: state[name].contiguous() for name in names}, Path(folder) / TRAINED)
-        weights.clear()
-
-    def load(models: list[nn.Module], folder: str) -> None:
-        if models:
-            state = load_file(Path(folder) / TRAINED)
-            if missing := sorted(set(names) ^ state.keys()):
-                raise ValueError(f"the checkpoint was written by another configuration: {missing[:3]} differ")
-            accelerator.unwrap_model(models.pop()).load_state_dict(state, strict=False)
-
-    accelerator.register_save_state_pre_hook(save)
-    accelerator.register_load_state_pre_hook(load)
-
-
-def write_checkpoint(accelerator: "Accelerator", folder: Path, step: int) -> Path:
-    """Write `checkpoint-<step>` of everything that is prepared or registered, under another name until it is whole.
-
-    Raises OSError, and leaves earlier checkpoints as they are, if the disk is full or refuses.
-    """
-    target = checkpoint_path(folder, step)
-    temporary = folder / f".{target.name}.tmp"
-    if accelerator.is_main_process:
-        _clear(folder)
-        temporary.mkdir(parents=True)
-    accelerator.wait_for_everyone()
-    try:
-        accelerator.save_state(str(temporary))
-        accelerator.wait_for_everyone()
-        if accelerator.is_main_process:
-            _sync(temporary)
-            shutil.rmtree(target, ignore_errors=True)
-            temporary.rename(target)
-    except (OSError, RuntimeError, SafetensorError) as error:  # each writer has its own way to say that a disk is full
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise OSError(
-            f"Cannot write '{target}': {str(error).splitlines()[0]}. Is the disk full? Earlier checkpoints are whole: "
-            "free some space and start again"
-        ) from error
-    accelerator.wait_for_everyone()
-    return target
-
-
-def prune(folder: Path, name: str, limit: int | None) -> None:
-    """Delete all but the newest `limit` checkpoints, and the weights that were written beside them."""
-    for old in checkpoints(folder)[: -limit if limit else 0]:
-        shutil.rmtree(old)
-        for path in numbered(folder, name, checkpoint_step(old)):
-            path.unlink(missing_ok=True)
-            lora_beside(path).unlink(missing_ok=True)
-
-
-def numbered(folder: Path, name: str, step: int) -> tuple[Path, Path]:
-    """Files of the weights at a step, and of their average."""
-    return folder / f"{name}-{step:06d}.safetensors", folder / f"{name}-{step:06d}-ema.safetensors"
-
-
-def lora_beside(path: Path) -> Path:
-    """Where the LoRA alone lies that weights for users have in them."""
-    return path.with_name(f"{path.stem}-lora{path.suffix}")
-
-
-def _clear(folder: Path) -> None:
-    """Delete what an interrupted write left behind."""
-    for path in folder.glob(".checkpoint-*.tmp"):
-        shutil.rmtree(path, ignore_errors=True)
-
-
-def _sync(folder: Path) -> None:
-    """Bring a folder's files to the disk, so that its name is not given before its content."""
-    for path in [*folder.rglob("*"), folder]:
-        with suppress(PermissionError):  # folders cannot be opened on Windows
-            handle = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(handle)
-            finally:
-                os.close(handle)

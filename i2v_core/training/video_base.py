@@ -22,14 +22,15 @@ from ..model.video_unet import VideoUNet
 from ..weights import Checkpoint, CheckpointContents, load_checkpoint, save_checkpoint
 from ..weights.contents import below
 from .adapter import with_drops
+from .checkpoint_files import find_checkpoint
 from .config import EmaConfig, OptimConfig, TrainingConfig, ValidationConfig
 from .engine import OnPlan, OnStep, Task, plan, train
 from .lesson import Lesson, Objective, denoise
+from .lock import only_one
 from .patch_autoencoder import RefineOptions, refine_task
 from .plan import Plan
 from .preview import make_preview
 from .recipe import begin_with, fitted_autoencoder, new_autoencoder, new_networks, new_preset
-from .state import find_checkpoint
 from .text_encoder import pretrain_text_encoder
 
 logger = logging.getLogger("i2v_core.training")
@@ -123,7 +124,8 @@ def trained_autoencoder(
         optim=OptimConfig(learning_rate=refine.learning_rate, lr_warmup_steps=refine.lr_warmup_steps),
         validation=ValidationConfig(),
     )
-    result = train(refine_task(autoencoder, data, settings), settings, on_step)
+    with only_one(folder):
+        result = train(refine_task(autoencoder, data, settings), settings, on_step)
     autoencoder.refine.load_state_dict(below(load_file(result), "refine."))
     return autoencoder.requires_grad_(False)
 

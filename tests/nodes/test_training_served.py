@@ -14,9 +14,9 @@ from PIL import Image
 
 import dev
 from i2v_core.data.moving_crops import MovingCrops, MovingCropsConfig
+from i2v_core.training.checkpoint_files import checkpoints
 from i2v_core.training.lock import only_one
 from i2v_core.training.log import read_log, read_progress
-from i2v_core.training.state import checkpoints
 from i2v_core.video import clip_to_frames, write_video
 from i2v_core.weights import read_adapter
 from tools.comfy_server import ComfyServer, ServerError, failure

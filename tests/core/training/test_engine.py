@@ -18,12 +18,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
+from i2v_core.training.checkpoint_files import checkpoints
 from i2v_core.training.config import EmaConfig, LoggingConfig, TrainingConfig, ValidationConfig
 from i2v_core.training.config_file import write_config
 from i2v_core.training.log import Progress, read_log
 from i2v_core.training.methods import plan_run, run
 from i2v_core.training.setup import rate_factor
-from i2v_core.training.state import checkpoints
 from i2v_core.training.stop import TrainingCanceled
 from i2v_core.video import read_video
 from tests.core.training.tiny import tiny_config
@@ -259,8 +259,8 @@ def test_a_checkpoint_may_be_named(whole_run: tuple[TrainingConfig, Path], tmp_p
     folder = whole_run[1].parent / f"checkpoint-{STEPS - 4:06d}"
     config = elsewhere(whole_run[0], tmp_path / "run", resume_from_checkpoint=str(folder))
     assert same(run(config), whole_run[1])
-    with pytest.raises(FileNotFoundError, match="is no checkpoint folder"):
-        run(elsewhere(config, tmp_path / "other", resume_from_checkpoint=str(tmp_path)))
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        run(elsewhere(config, tmp_path / "other", resume_from_checkpoint=str(tmp_path / "nowhere")))
 
 
 @pytest.mark.parametrize("scheduler", ["constant", "linear", "cosine"])

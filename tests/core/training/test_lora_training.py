@@ -8,12 +8,12 @@ import torch
 from safetensors.torch import load_file
 
 from i2v_core import Checkpoint, load_checkpoint, save_checkpoint
+from i2v_core.training.checkpoint_files import lora_beside
 from i2v_core.training.config import LoraConfig, OptimConfig, TrainingConfig
 from i2v_core.training.log import Progress
 from i2v_core.training.lora import apply_lora
 from i2v_core.training.methods import adapter_task, run
 from i2v_core.training.recipe import new_autoencoder, new_networks, new_preset
-from i2v_core.training.state import lora_beside
 from i2v_core.training.stop import TrainingCanceled
 from i2v_core.weights import load_adapter
 from tests.core.training.small import adapter_config, small_recipe

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from i2v_core.training.brief import NAMES, Brief
+from i2v_core.training.checkpoint_files import checkpoints
 from i2v_core.training.command import out_of_memory
 from i2v_core.training.config_file import write_config
 from i2v_core.training.lock import only_one
-from i2v_core.training.log import read_progress
+from i2v_core.training.log import Progress, ProgressFile, read_progress, words_of_end
 from i2v_core.training.process import ROOT, train_apart
-from i2v_core.training.state import checkpoints
 from tests.core.training.tiny import tiny_config
 
 DEMO = ROOT / "demo/i2v_demo.safetensors"
@@ -125,3 +125,36 @@ def test_out_of_memory_names_the_keys_that_are_left(tmp_path: Path) -> None:
     )
     least = brief(tmp_path).config('[train]\ntrain_batch_size = 1\n[optim]\noptimizer = "adamw8bit"')
     assert out_of_memory(least).endswith("lower it with fewer data.frames (now 8) or smaller ones (now 64)")
+
+
+def test_a_killed_run_is_told_as_interrupted_and_a_living_one_is_not(tmp_path: Path) -> None:
+    ProgressFile(tmp_path / "progress.json").write(Progress("look_back", "training", 7, 20))
+    with only_one(tmp_path):
+        assert read_progress(tmp_path) == Progress("look_back", "training", 7, 20)
+    told = read_progress(tmp_path)  # the lock went with its process; nobody could write the end
+    assert told is not None
+    assert (told.state, told.message) == (
+        "interrupted",
+        "the training was interrupted at step 7 of 20: start it again to go on from its last checkpoint",
+    )
+    ProgressFile(tmp_path / "progress.json").write(Progress("look_back", "done", 20, 20))
+    assert read_progress(tmp_path) == Progress("look_back", "done", 20, 20)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "[" * 60_000, "9" * 5_000, '{"part": 1}', '{"part": "a", "state": "b", "step": 1, "steps": 1}', "[]",
+     " " * 70_000, '{"part": "a", "state": "done", "step": "1", "steps": 1}'],
+)  # fmt: skip
+def test_a_broken_progress_file_tells_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "progress.json").write_text(text)
+    assert read_progress(tmp_path) is None
+
+
+def test_the_end_of_a_process_in_words() -> None:
+    assert words_of_end(-9) == (
+        "the system killed the training (SIGKILL), most often because the memory was full; "
+        "start it again to go on from its last checkpoint"
+    )
+    assert words_of_end(-11).startswith("the training was ended by SIGSEGV; start it again")
+    assert words_of_end(3).startswith("the training ended without a word (status 3); start")

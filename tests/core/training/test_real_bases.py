@@ -11,6 +11,7 @@ from i2v_core import Checkpoint, load_checkpoint, save_checkpoint
 from i2v_core.data import DataConfig
 from i2v_core.denoiser import Denoiser
 from i2v_core.generate import GenerateConfig, animate
+from i2v_core.training.checkpoint_files import lora_beside
 from i2v_core.training.config import (
     LoggingConfig,
     LoraConfig,
@@ -24,7 +25,6 @@ from i2v_core.training.config import (
 from i2v_core.training.log import read_log
 from i2v_core.training.methods import adapter_task, load_base, run
 from i2v_core.training.recipe import new_autoencoder, new_networks, new_preset
-from i2v_core.training.state import lora_beside
 from i2v_core.video import write_video
 from i2v_core.weights import load_adapter
 from i2v_core.weights.files import read_tensors

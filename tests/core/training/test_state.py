@@ -1,20 +1,22 @@
 """Averages, checkpoints' names, and the place from which a run goes on."""
 
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
+from i2v_core.training.checkpoint_files import Contents, checkpoints, find_checkpoint, prune, write_checkpoint
 from i2v_core.training.engine import Engine
-from i2v_core.training.log import append_row, forget_rows_after, read_log
+from i2v_core.training.log import Place, append_row, forget_rows_after, read_log
 from i2v_core.training.methods import adapter_task, run
-from i2v_core.training.state import Average, checkpoints, find_checkpoint, prune, whole
+from i2v_core.training.state import Average, RunState
 from tests.core.training.tiny import tiny_config
 
 
@@ -55,46 +57,83 @@ def alone(tmp_path: Path) -> Iterator[None]:
     torch.distributed.destroy_process_group()
 
 
+def run_state(network: nn.Module) -> RunState:
+    """Of a network that took some steps, whose last weight no gradient has reached."""
+    trained = dict(network.named_parameters())
+    state = RunState(trained, torch.optim.AdamW(trained.values()), Average(list(trained.values()), 0.5), Place())
+    steps(state, network, 3)
+    return state
+
+
+def steps(state: RunState, network: nn.Module, number: int) -> None:
+    torch.manual_seed(state.place.step)
+    for _ in range(number):
+        network(torch.randn(4, 3)).square().mean().backward()
+        state.optimizer.step()
+        state.optimizer.zero_grad()
+        assert state.average is not None
+        state.average.update()
+        state.place.step += 1
+
+
+class Partly(nn.Module):
+    """The last weight is not used, as by a method that drops a part of its network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used, self.unused = nn.Linear(3, 2), nn.Parameter(torch.ones(2))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.used(x)
+
+
 @pytest.mark.usefixtures("alone")
-def test_sharded_weights_are_averaged_saved_and_restored_as_whole_ones() -> None:
+def test_sharded_and_whole_weights_go_on_from_each_others_checkpoints_bit_by_bit(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = nn.Linear(3, 2)
-    other = nn.Linear(3, 2)
-    other.load_state_dict(network.state_dict())
-    fully_shard(network, mesh=init_device_mesh("cpu", (1,)))
-    sharded, plain = list(network.parameters()), list(other.parameters())
-    averages = Average(sharded, 0.5), Average(plain, 0.5)
-    for average, parameters in zip(averages, (sharded, plain), strict=True):
-        grown(average, parameters, 4)
-    assert isinstance(averages[0].tensors[0], DTensor)
-    state = averages[0].state_dict()
-    for mine, theirs in zip(state["tensors"], averages[1].tensors, strict=True):
-        torch.testing.assert_close(mine, theirs)
-    restored = Average(sharded, 0.5)
-    restored.load_state_dict(state)
-    assert restored.steps == 4
-    for mine, theirs in zip(restored.tensors, state["tensors"], strict=True):
-        torch.testing.assert_close(whole(mine), theirs, rtol=0, atol=0)
+    first = Partly()
+    sharded = deepcopy(first)
+    fully_shard(sharded, mesh=init_device_mesh("cpu", (1,)))
+    states = run_state(first), run_state(sharded)
+    for number, state in enumerate(states):
+        write_checkpoint(state.contents(), tmp_path / str(number), 3)
+    assert isinstance(states[1].optimizer.state[states[1].trained["used.weight"]]["exp_avg"], DTensor)
+    steps(states[0], first, 2)
+    for source in (0, 1):
+        torch.manual_seed(1)
+        for network in (Partly(), fully_shard(Partly(), mesh=init_device_mesh("cpu", (1,)))):
+            state = run_state(network)
+            state.restore(tmp_path / str(source) / "checkpoint-000003")
+            steps(state, network, 2)
+            for name, tensors in states[0].contents().tensors.items():
+                found = state.contents().tensors[name]
+                assert found.keys() == tensors.keys()
+                assert all(torch.equal(found[key], tensor) for key, tensor in tensors.items()), name
+            assert state.contents().numbers == states[0].contents().numbers
 
 
-def test_the_newest_whole_checkpoint_is_found(tmp_path: Path) -> None:
+def empty_checkpoint(folder: Path, step: int) -> None:
+    write_checkpoint(Contents({}, {"trained": {}, "optimizer": {}}), folder, step)
+
+
+def test_the_newest_whole_checkpoint_is_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert find_checkpoint(tmp_path, "latest") is None
-    for name in (
-        "checkpoint-000900",
-        "checkpoint-001000",
-        "checkpoint-1000000",
-        ".checkpoint-2000000.tmp",
-        "checkpoint-x",
-    ):
+    for step in (900, 1000, 1_000_000):
+        empty_checkpoint(tmp_path, step)
+    for name in (".checkpoint-2000000.tmp", "checkpoint-x", "checkpoint-3000000"):
         (tmp_path / name).mkdir()
     assert find_checkpoint(tmp_path, "latest") == tmp_path / "checkpoint-1000000"
-    for step in ("000900", "1000000"):
-        (tmp_path / f"look_back-{step}.safetensors").touch()
+    assert (
+        "checkpoint-3000000' is no checkpoint from which this training can go on: there is no 'state.json' in it; "
+        "those of earlier versions cannot be read; it is passed over" in caplog.text
+    )
+    for number in ("000900", "1000000"):
+        (tmp_path / f"look_back-{number}.safetensors").touch()
     prune(tmp_path, "look_back", None)
     assert len(checkpoints(tmp_path)) == 3
     prune(tmp_path, "look_back", 1)
     assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-1000000"]
     assert [path.name for path in tmp_path.glob("look_back*")] == ["look_back-1000000.safetensors"]
+    assert (tmp_path / "checkpoint-3000000").exists(), "what is not ours is nobody's to delete"
 
 
 def test_another_batch_size_goes_on_with_the_next_clip(tmp_path: Path) -> None:

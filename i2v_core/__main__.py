@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from torch import Tensor
-
 from . import generate, load_checkpoint, save_checkpoint
 from .denoiser import Denoiser
 from .diffusion.guidance import ScaleSchedule, parse_scale
@@ -35,7 +33,7 @@ DEMO = Path(__file__).resolve().parents[1] / "demo" / "i2v_demo.safetensors"
 
 def animate(arguments: argparse.Namespace) -> None:
     """Animate a picture and write a video."""
-    from .video import clip_to_frames, write_video
+    from .video import clip_to_frames, read_picture, write_video
 
     checkpoint, denoiser = load_denoiser(arguments, compiled=arguments.compile)
     clip = generate.animate(
@@ -51,7 +49,7 @@ def story(arguments: argparse.Namespace) -> None:
     """Animate a picture part by part, each with its own prompt from where the last one ended, and write a video."""
     from .metrics.color_drift import color_drift
     from .stories import read_story, tell_story
-    from .video import clip_to_frames, write_video
+    from .video import clip_to_frames, read_picture, write_video
 
     parts = read_story(arguments.story)
     checkpoint, denoiser = load_denoiser(arguments, compiled=arguments.compile)
@@ -90,8 +88,8 @@ def audit(arguments: argparse.Namespace) -> None:
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
-    """Measure result folders or a protocol's clips; with neither, how often a model follows the motion asked for."""
-    if arguments.folders or arguments.protocol:
+    """Measure results or a protocol's clips, or ask people; with neither, how often a model moves as it is asked to."""
+    if arguments.folders or arguments.protocol or arguments.study or arguments.study_results:
         from .evaluation.command import evaluate_files
 
         if path := evaluate_files(arguments, progress):
@@ -140,12 +138,24 @@ def inspect(arguments: argparse.Namespace) -> None:
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Compare a video with the picture and the prompt that it was made from."""
+    """Compare a video with the picture and the prompt that it was made from; show them side by side if asked to."""
     from .metrics.camera_motion import measure_camera_motion
     from .metrics.pixels import psnr
-    from .video import fit_image, frames_to_clip, read_video, to_model_range
+    from .video import (
+        Encoding,
+        fit_image,
+        frames_to_clip,
+        read_picture,
+        read_video,
+        side_by_side,
+        to_model_range,
+        write_video,
+    )
 
     video = read_video(arguments.video)
+    if arguments.preview:
+        enlarged = side_by_side(read_picture(arguments.image), video.frames)
+        print(write_video(arguments.preview, enlarged, video.fps, Encoding("webp")).path)
     clip = frames_to_clip(video.frames)
     fitted = to_model_range(fit_image(read_picture(arguments.image), *clip.shape[-2:])).permute(2, 0, 1)
     print(f"frames: {clip.shape[1]} of {clip.shape[3]}x{clip.shape[2]} pixels at {float(video.fps):g} per second")
@@ -164,16 +174,6 @@ def load_denoiser(arguments: argparse.Namespace, *, compiled: bool = False) -> t
         compile_blocks(denoiser.network)
         progress("the first step compiles the network block by block, which takes a minute or more")
     return checkpoint, denoiser
-
-
-def read_picture(path: str) -> Tensor:
-    """A picture `h w c` in uint8, with its transparency if it has any."""
-    import numpy
-    import torch
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return torch.from_numpy(numpy.array(image.convert("RGBA" if "A" in image.getbands() else "RGB")))
 
 
 def generation(arguments: argparse.Namespace) -> GenerateConfig:
@@ -254,6 +254,7 @@ def parser() -> argparse.ArgumentParser:
     sub = command(measure, "video")
     sub.add_argument("--image", required=True)
     sub.add_argument("--prompt", required=True)
+    sub.add_argument("--preview", help="write the picture beside the video, enlarged and looping, to this .webp file")
     return main
 
 

@@ -37,7 +37,9 @@ def _gradient(generator: torch.Generator) -> tuple[Tensor, str]:
     """Two shades of one color, or two colors, along a random direction."""
     first, second = choose(generator, tuple(COLORS)), choose(generator, tuple(COLORS))
     two = happens(generator, 0.4)
-    shades = 0.12 * (2 * torch.rand(2, 1, generator=generator) - 1) + 0.05 * torch.randn(2, 3, generator=generator)
+    # Never quite flat, so that a camera's move can be told from the figure's.
+    shade = 0.06 + 0.12 * torch.rand((), generator=generator)
+    shades = shade * torch.tensor([[1.0], [-1.0]]) + 0.05 * torch.randn(2, 3, generator=generator)
     ends = torch.tensor([COLORS[first], COLORS[second if two else first]]) + shades
     angle = 2 * math.pi * torch.rand((), generator=generator).item()
     axis = torch.linspace(-1, 1, 32)

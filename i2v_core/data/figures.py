@@ -22,6 +22,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..decoding import SEEDS, check_ranges
 from .clips import LabeledCaption
 from .figure_backgrounds import COLORS, EXTENT, TEST_TEXTURES, TEXTURES, Background, draw_background
 from .figure_words import CAMERA_MOTIONS, FIGURE_MOTIONS, SPEEDS, choose, happens, say
@@ -55,6 +56,8 @@ class FiguresConfig:
         sides: smallest and largest first size of a figure, in sides of the clip.
         off_center: largest distance of its first place from the middle, along each axis.
         named: share of the captions that name the figure.
+
+    Raises ValueError for a number out of its range, and for motions that are unknown or none.
     """
 
     frames: int = 8
@@ -68,6 +71,16 @@ class FiguresConfig:
     sides: tuple[float, float] = (0.35, 0.6)
     off_center: float = 0.12
     named: float = 0.5
+
+    def __post_init__(self) -> None:
+        check_ranges(self, seed=SEEDS, frames=(1, 4096), size=(1, 16384), figures=(1, 2**20), off_center=(0, 1))
+        check_ranges(self, named=(0, 1))
+        if len(self.sides) != 2 or not 0 < self.sides[0] <= self.sides[1] <= 4:
+            raise ValueError(f"sides must be two sizes from 0 to 4, the smaller one first, got {self.sides}")
+        if unknown := [motion for motion in self.motions if motion not in MOTIONS]:
+            raise ValueError(f"there is no motion '{unknown[0]}'; choose of {', '.join(MOTIONS)}")
+        if not self.motions or not self.backgrounds:
+            raise ValueError("name at least one of motions and of backgrounds")
 
 
 @dataclass(frozen=True)
@@ -155,6 +168,16 @@ class Figures:
         motion = self.draw(index)[2]
         others = [other for other in self.config.motions if other != motion]
         return self.draw(index, others[index % len(others)])[1].caption
+
+    def nearest_motion(self, index: int, clip: Tensor) -> str:
+        """The motion whose exact future of clip number `index` is closest to a clip `3 t h w` in [-1, 1].
+
+        The first frame does not count. A true clip gets its own motion, a frozen one "still".
+        """
+        scene, _, _ = self.draw(index)
+        shown = (clip[:, 1:].float().cpu() + 1) / 2
+        errors = [(self.render(scene, motion)[:, 1:] - shown).square().mean().item() for motion in self.config.motions]
+        return self.config.motions[min(range(len(errors)), key=errors.__getitem__)]
 
     def classes(self) -> Mapping[str, tuple[str, ...]]:
         """What captions name."""

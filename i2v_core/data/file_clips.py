@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from torch.utils.data import Dataset, get_worker_info
 
+from ..unusable import UNUSABLE
 from ..video import frames_to_clip
 from .audit import Audit, OnFile, cuts_of, examine_all, record_store
 from .clip import FileClip, integer, seeded
@@ -93,7 +94,7 @@ class FileClips(Dataset[FileClip]):
             file = self.files[number]
             try:
                 return read(self.choose(file, item))
-            except (ValueError, OSError) as error:
+            except UNUSABLE as error:
                 if file.name not in self._named:
                     logger.warning("%s is skipped: %s", file.name, error)
                     self._named.add(file.name)
@@ -152,7 +153,7 @@ def open_data(config: DataConfig, on_file: OnFile | None = None) -> FileClips:
         FileNotFoundError, ValueError: there is no data set, or no clip in it that can be used.
         OSError: the cache folder cannot be written.
     """
-    listing = list_entries(config.path, config.image_fps)
+    listing = list_entries(config.path, config.image_fps, confined=config.confined)
     store = record_store(config, listing.root)
     sizes = sizes_of(config)
     files, rows = [], []

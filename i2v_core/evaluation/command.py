@@ -9,6 +9,7 @@ from ..files import atomic_path
 from ..weights.companions.command import base_files
 from .processes import Processes
 from .run import EvaluationConfig
+from .study.command import add_study_arguments, make_study, read_study
 
 Progress = Callable[[str], None]
 
@@ -20,6 +21,8 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
     for name, kind in (("references", "ground-truth clips"), ("images", "given images")):
         sub.add_argument(f"--{name}", help=f"folder of {kind}, paired by name")
     sub.add_argument("--captions", help="folder of NAME.txt, or JSON of texts by name")
+    sub.add_argument("--categories", help="JSON of categories by name, for means over each; default: categories.json "
+                     "beside the ground truth")  # fmt: skip
     sub.add_argument("--frames", type=int, help="frames of each clip; default: all")
     sub.add_argument("--fps", type=float, help="samples per second; default: the file's")
     sub.add_argument("--stride", type=int, default=1, help="take every n-th frame")
@@ -34,10 +37,13 @@ def add_arguments(sub: argparse.ArgumentParser) -> None:
         sub.add_argument(f"--{name}", help=f"weights for {use}")
     sub.add_argument("--no-controls", action="store_true", help="leave the control rows out")
     sub.add_argument("--vbench", help="also write a folder for the official VBench-I2V tool")
+    add_study_arguments(sub)
 
 
 def evaluate_files(arguments: argparse.Namespace, progress: Progress) -> str | None:
-    """Run the folder or the protocol form; returns the path of the report, or None in all processes but the first.
+    """Run the folder, the protocol or the study form; returns what to print, the path of what was written last.
+
+    None in all processes but the first.
 
     Raises:
         ValueError, FileNotFoundError: arguments that do not go together, or files that are not there.
@@ -49,11 +55,17 @@ def evaluate_files(arguments: argparse.Namespace, progress: Progress) -> str | N
 
     if not arguments.output:
         raise ValueError("Give --output, a folder for the numbers of every clip and the report.")
+    if arguments.study_results:
+        return read_study(arguments)
     if bool(arguments.folders) == bool(arguments.protocol):
         raise ValueError("Give either folders of results or --protocol, which says what the checkpoint makes.")
     processes = Processes(arguments.device)
     if arguments.protocol:
         _make_clips(arguments, processes, progress)
+    if arguments.study:
+        page = make_study(arguments, _labels(arguments.folders)) if processes.is_main else None
+        processes.close()
+        return page
     config = _config(arguments)
 
     def told(done: int, count: int, name: str) -> None:
@@ -107,6 +119,7 @@ def _config(arguments: argparse.Namespace) -> EvaluationConfig:
         references=path("references"),
         images=path("images"),
         captions=path("captions"),
+        categories=path("categories"),
         protocol=ClipProtocol(
             arguments.frames, arguments.fps, arguments.stride, arguments.height, arguments.width, arguments.fit,
             arguments.start, arguments.seed,

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..data.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, MovingCrops, MovingCropsConfig
@@ -15,7 +14,7 @@ from ..denoiser import Denoiser
 from ..files import atomic_path
 from ..generate import GenerateConfig, animate
 from ..text_files import read_json, read_text
-from ..video import Encoding, clip_to_frames, fit_image, to_bytes, write_video
+from ..video import Encoding, clip_to_frames, fit_image, read_picture, to_bytes, write_video
 from ..weights import Checkpoint
 from .items import PICTURES, VIDEOS, ClipProtocol, read_clip
 from .processes import Processes
@@ -155,14 +154,10 @@ def _task(protocol: GenerationProtocol, name: str, frames: int, height: int, wid
 def _folder_task(
     folder: Path, name: str, protocol: GenerationProtocol, frames: int, height: int, width: int, index: int
 ) -> Task:
-    import numpy as np
-    from PIL import Image
-
     text, video = folder / f"{name}.txt", next(_existing(folder, name, VIDEOS), None)
     if not text.is_file():
         raise ValueError(f"The picture '{name}' has no caption: expected '{text}'.")
-    with Image.open(next(_existing(folder, name, PICTURES))) as picture:
-        pixels = torch.from_numpy(np.array(picture.convert("RGB")))
+    pixels = read_picture(next(_existing(folder, name, PICTURES)))
     cut = ClipProtocol(frames=frames, fps=protocol.fps, height=height, width=width)
     truth = None if video is None else read_clip(video, cut)[0]
     caption = read_text(text).strip()

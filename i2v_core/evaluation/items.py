@@ -8,17 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from ..decoding import RATES, check_ranges
 from ..files import StrPath
 from ..text_files import LARGE, read_json, read_text
-from ..video import Clip, FitMode, fit_image, frames_to_clip, index_frames, read_video, to_model_range
+from ..video import Clip, FitMode, fit_image, frames_to_clip, index_frames, read_picture, read_video, to_model_range
 from .measures import asked_motion
 
 VIDEOS = (".mp4", ".webm", ".mkv", ".mov")
+CATEGORIES = "categories.json"
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -80,6 +79,7 @@ class Item:
     image: Path | None = None
     caption: str | None = None
     wrong_caption: str | None = None
+    category: str | None = None
 
     def files(self) -> list[Path]:
         """Every file that its numbers depend on."""
@@ -98,11 +98,13 @@ def find_items(
     references: Path | None = None,
     images: Path | None = None,
     captions: Path | None = None,
+    categories: Path | None = None,
 ) -> list[Item]:
     """Pair files by their names without ending.
 
     Given images and captions (`NAME.png`, `NAME.txt`) are looked for in their own folder, beside the ground truth and
-    beside the results; `captions` may also be a JSON file of texts by name.
+    beside the results; `captions` may also be a JSON file of texts by name, as `categories` is, which is looked for as
+    `categories.json` beside the ground truth.
 
     Raises:
         FileNotFoundError: a folder is missing.
@@ -126,23 +128,22 @@ def find_items(
     pictures: dict[str, Path] = {}
     for place in reversed([*([] if images is None else [images]), *places]):
         pictures |= _by_name(place, PICTURES)
+    beside = None if references is None else references / CATEGORIES
+    found_categories = categories or (beside if beside is not None and beside.is_file() else None)
+    kinds = {} if found_categories is None else _texts_by_name(found_categories, "categories")
     ordered = sorted(names)
     return [
         Item(
             name, {label: found[name] for label, found in by_folder.items()}, true.get(name), pictures.get(name),
-            texts.get(name), _other_caption(ordered, i, texts),
+            texts.get(name), _other_caption(ordered, i, texts), kinds.get(name),
         )
         for i, name in enumerate(ordered)
     ]  # fmt: skip
 
 
-def read_picture(path: Path, height: int, width: int, mode: FitMode) -> Tensor:
+def fitted_picture(path: Path, height: int, width: int, mode: FitMode) -> Tensor:
     """A picture at a clip's size, as `3 h w` in [-1, 1]."""
-    from PIL import Image
-
-    with Image.open(path) as image:
-        picture = torch.from_numpy(np.array(image.convert("RGBA" if "A" in image.getbands() else "RGB")))
-    return to_model_range(fit_image(picture, height, width, mode)).permute(2, 0, 1)
+    return to_model_range(fit_image(read_picture(path), height, width, mode)).permute(2, 0, 1)
 
 
 def read_clip(path: Path, protocol: ClipProtocol) -> tuple[Tensor, float]:
@@ -155,19 +156,25 @@ def _by_name(folder: StrPath, endings: tuple[str, ...]) -> dict[str, Path]:
     place = Path(folder)
     if not place.is_dir():
         raise FileNotFoundError(f"There is no folder '{folder}'.")
-    return {path.stem: path for path in sorted(place.iterdir()) if path.suffix.lower() in endings}
+    # macOS keeps `._NAME` beside files on foreign disks.
+    found = (path for path in sorted(place.iterdir()) if not path.name.startswith("."))
+    return {path.stem: path for path in found if path.suffix.lower() in endings}
 
 
 def _captions(given: Path | None, places: Sequence[Path]) -> dict[str, str]:
     if given is not None and given.is_file():
-        texts = read_json(given, limit=LARGE)
-        if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
-            raise ValueError(f'\'{given}\' must be a JSON object of captions by name, such as {{"clip": "pan left"}}.')
-        return texts
+        return _texts_by_name(given, "captions")
     found: dict[str, Path] = {}
     for place in reversed([*([] if given is None else [given]), *places]):
         found |= _by_name(place, (".txt",))
     return {name: read_text(path).strip() for name, path in found.items()}
+
+
+def _texts_by_name(path: Path, what: str) -> dict[str, str]:
+    texts = read_json(path, limit=LARGE)
+    if not isinstance(texts, dict) or not all(isinstance(text, str) for text in texts.values()):
+        raise ValueError(f'\'{path}\' must be a JSON object of {what} by name, such as {{"clip": "pan left"}}.')
+    return texts
 
 
 def _other_caption(names: Sequence[str], index: int, texts: Mapping[str, str]) -> str | None:

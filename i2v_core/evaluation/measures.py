@@ -113,6 +113,7 @@ class Measure:
         compute: the value of a sample.
         orders: pairs of rows, the first of which must score higher on real data.
         digits: after the point, in tables.
+        first: number of frames that the first value of a curve stands for.
     """
 
     label: str
@@ -120,6 +121,7 @@ class Measure:
     compute: Callable[[Sample], Tensor]
     orders: tuple[tuple[str, str], ...] = ()
     digits: int = 3
+    first: int = 1
 
     def __call__(self, sample: Sample) -> Value:
         """Raises ValueError with one sentence if the sample cannot be measured."""
@@ -213,6 +215,10 @@ MEASURES: Mapping[str, Measure] = {
         "ISIM decay, slope", "Negated least-squares slope.",
         lambda s: similarity.isim_decay(s.isim, "slope"), (FROZEN, SHUFFLED), 5,
     ),
+    "f_consistency": Measure(
+        "F-Consistency over the number of frames", "All pairs of the first frames, x100 (TRIP, Figure 4).",
+        lambda s: similarity.frame_consistency_curve(s.embeddings), (), 2, 2,
+    ),
     "f_consistency_4": Measure(
         "F-Consistency_4", "All pairs of the first 4 frames, x100.",
         lambda s: similarity.frame_consistency(s.embeddings, 4), MORE_ALIKE, 2,
@@ -293,4 +299,4 @@ MEASURES: Mapping[str, Measure] = {
         _follows_caption, (FROZEN, NOISE, ("truth", "wrong caption")), 2,
     ),
 }  # fmt: skip
-CURVES = ("isim", "image_psnr", "image_ssim")
+CURVES = ("isim", "f_consistency", "image_psnr", "image_ssim")

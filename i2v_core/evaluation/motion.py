@@ -1,4 +1,4 @@
-"""Does a model follow the motion that its prompt names? Measured on moving crops of photographs it never saw."""
+"""Does a model follow the motion that its prompt names? Measured on clips of photographs or figures it never saw."""
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -8,7 +8,8 @@ import torch
 from einops import repeat
 from torch import Tensor
 
-from ..data.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops, MovingCropsConfig
+from ..data.figures import Figures
+from ..data.moving_crops import TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops, MovingCropsConfig
 from ..denoiser import Denoiser
 from ..generate import Animator, GenerateConfig, check_parts
 from ..metrics.camera_motion import measure_camera_motion
@@ -22,7 +23,7 @@ class MotionReport:
     """Scores of one model over all clips, beside what the true clips and a frozen first frame score.
 
     Attributes:
-        accuracy: share of clips whose measured motion is the one asked for; chance is 1/7.
+        accuracy: share of clips whose measured motion is the one asked for; chance is 1 in so many motions.
         truth_accuracy, frozen_accuracy: the same for the true clip and for its first frame repeated.
         confusion: `confusion[asked][measured]`, counts.
         psnr: mean PSNR in dB of every frame to the true future; `frozen_psnr`: of the first frame in place of the
@@ -51,12 +52,14 @@ def evaluate_motion(
     config: GenerateConfig | None = None,
     denoiser: Denoiser | None = None,
     photographs: tuple[str, ...] = TEST_PHOTOGRAPHS,
+    data: MovingCrops | Figures | None = None,
     on_batch: Callable[[int, int], None] | None = None,
 ) -> MotionReport:
     """Animate held-out first frames, every motion equally often, and measure what came out.
 
     Args:
         denoiser: the checkpoint's network with its adapters; None takes the network alone.
+        data: the clips; None takes moving crops of `photographs`.
         on_batch: called with the clips done and their number.
 
     Raises:
@@ -64,8 +67,10 @@ def evaluate_motion(
     """
     check_parts(checkpoint)
     preset, denoiser = checkpoint.preset, denoiser or Denoiser.of(checkpoint.unet, checkpoint.preset)
-    data = MovingCrops(MovingCropsConfig(frames=preset.frames, size=preset.height, seed=1, photographs=photographs))
-    confusion = {asked: dict.fromkeys(MOTIONS, 0) for asked in MOTIONS}
+    crops = MovingCropsConfig(frames=preset.frames, size=preset.height, seed=1, photographs=photographs)
+    data = data or MovingCrops(crops)
+    motions = data.classes()["motion"]
+    confusion = {asked: dict.fromkeys(motions, 0) for asked in motions}
     scores: dict[str, list[Any]] = {
         "psnr": [],
         "frozen_psnr": [],
@@ -74,15 +79,15 @@ def evaluate_motion(
         "frozen": [],
     }
     for start in range(0, clips, batch):
-        items = [data.clip(i, MOTIONS[i % len(MOTIONS)]) for i in range(start, min(start + batch, clips))]
+        items = [data.clip(i, motions[i % len(motions)]) for i in range(start, min(start + batch, clips))]
         truth = torch.stack([item.pixels for item in items])
         seeds = list(range(start, start + len(items)))
         made, restored = _animate(checkpoint, denoiser, items, truth, config or GenerateConfig(), seeds)
         frozen = repeat(truth[:, :, 0], "b c h w -> b c t h w", t=truth.shape[2])
-        for item, clip, true, still in zip(items, made, truth, frozen, strict=True):
-            confusion[item.motion][measure_camera_motion(clip).motion] += 1
-            scores["truth"].append(measure_camera_motion(true).motion == item.motion)
-            scores["frozen"].append(measure_camera_motion(still).motion == item.motion)
+        for index, item, clip, true, still in zip(seeds, items, made, truth, frozen, strict=True):
+            confusion[item.motion][measured_motion(data, index, clip)] += 1
+            scores["truth"].append(measured_motion(data, index, true) == item.motion)
+            scores["frozen"].append(measured_motion(data, index, still) == item.motion)
         moving = torch.tensor([item.motion != "still" for item in items])
         scores["psnr"].append(_frame_psnr(made, truth)[moving])
         scores["frozen_psnr"].append(_frame_psnr(frozen, truth)[moving, 1:])
@@ -91,7 +96,7 @@ def evaluate_motion(
             on_batch(start + len(items), clips)
     return MotionReport(
         clips=clips,
-        accuracy=sum(confusion[motion][motion] for motion in MOTIONS) / clips,
+        accuracy=sum(confusion[motion][motion] for motion in motions) / clips,
         truth_accuracy=sum(scores["truth"]) / clips,
         frozen_accuracy=sum(scores["frozen"]) / clips,
         confusion=confusion,
@@ -99,6 +104,11 @@ def evaluate_motion(
         frozen_psnr=_rounded(torch.cat(scores["frozen_psnr"]).mean(0)),
         autoencoder_psnr=round(torch.cat(scores["autoencoder"]).mean().item(), 2),
     )
+
+
+def measured_motion(data: MovingCrops | Figures, index: int, clip: Tensor) -> str:
+    """The motion that a clip `3 t h w`, made for clip number `index`, shows: by futures or, of a camera, by warps."""
+    return data.nearest_motion(index, clip) if isinstance(data, Figures) else measure_camera_motion(clip).motion
 
 
 @torch.inference_mode()

@@ -72,8 +72,9 @@ def render_report(
             "</p>",
             *_figures(summary), "<h2>Means</h2>", _means(summary), "<h2>Paired differences</h2>", _differences(summary),
             "<h2>Can the measure tell the control rows apart?</h2>", _orders(summary), "<h2>Whole sets</h2>",
-            _sets(summary), "<h2>Not measured</h2>", _errors(summary), "<h2>How it was measured</h2>",
-            f"<pre>{escape(_settings(summary))}</pre>", "<h2>Clips</h2>", *clips, "</html>",
+            _sets(summary), *_categories(summary), "<h2>Not measured</h2>", _errors(summary),
+            "<h2>How it was measured</h2>", f"<pre>{escape(_settings(summary))}</pre>", "<h2>Clips</h2>", *clips,
+            "</html>",
         ]
     )  # fmt: skip
 
@@ -92,7 +93,10 @@ def contact_sheet(clip: Tensor) -> str:
 
 def _figures(summary: Mapping[str, Any]) -> list[str]:
     found = ((MEASURES[name], curves) for name, curves in summary["curves"].items() if curves)
-    return [f"<h2>{m.label}</h2><p class=note>{m.note} Mean over clips.</p>{draw_curves(c, m.label)}" for m, c in found]
+    return [
+        f"<h2>{m.label}</h2><p class=note>{m.note} Mean over clips.</p>{draw_curves(c, m.label, m.first)}"
+        for m, c in found
+    ]
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -159,6 +163,31 @@ def _sets(summary: Mapping[str, Any]) -> str:
     notes = [f"<p class=note>{escape(sentence)}</p>" for sentence in sorted(refused)]
     floor = "<p class=note>floor: two disjoint draws of real clips, of floor_count each; compare at_floor_count.</p>"
     return "".join([_table(["measure", "row", "values"], rows), floor * bool(rows), *warnings, *notes])
+
+
+def _categories(summary: Mapping[str, Any]) -> list[str]:
+    """A table for every row: categories downwards, measures to the right."""
+    categories = summary["categories"]
+    if not categories:
+        return []
+    told = ["<h2>Categories</h2>"]
+    for row in summary["rows"]:
+        names = dict.fromkeys(
+            name for of in categories.values() for name, by_row in of["values"].items() if row in by_row
+        )
+        cells = [
+            [escape(category), str(of["items"]), *(_set_number(of["values"].get(n, {}).get(row), n) for n in names)]
+            for category, of in categories.items()
+        ]
+        heads = (escape(MEASURES[name].label) if name in MEASURES else name for name in names)
+        told.append(
+            f"<details><summary>{escape(row)}</summary>{_table(['category', 'clips', *heads], cells)}</details>"
+        )
+    return told
+
+
+def _set_number(value: float | None, name: str) -> str:
+    return _number(value, name) if name in MEASURES else "" if value is None else f"{value:.4g}"
 
 
 def _errors(summary: Mapping[str, Any]) -> str:

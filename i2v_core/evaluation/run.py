@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..files import atomic_path
 from ..text_files import LARGE, read_json
+from ..unusable import UNUSABLE
 from .controls import control_clips
-from .items import ClipProtocol, Item, find_items, read_clip, read_picture
+from .items import ClipProtocol, Item, find_items, fitted_picture, read_clip
 from .measures import Sample, measure_clip
 from .networks import NetworkFiles, Networks
 from .processes import Processes
@@ -36,6 +37,7 @@ class EvaluationConfig:
     references: Path | None = None
     images: Path | None = None
     captions: Path | None = None
+    categories: Path | None = None
     protocol: ClipProtocol = field(default_factory=ClipProtocol)
     networks: NetworkFiles = field(default_factory=NetworkFiles)
     controls: bool = True
@@ -62,7 +64,8 @@ def measure_folders(
         FileNotFoundError, ValueError: as `find_items`. What is wrong with one item stands in its file instead.
     """
     items = find_items(
-        config.folders, references=config.references, images=config.images, captions=config.captions
+        config.folders, references=config.references, images=config.images, captions=config.captions,
+        categories=config.categories,
     )  # fmt: skip
     settings = config.settings()
     (config.output / "items").mkdir(parents=True, exist_ok=True)
@@ -150,15 +153,15 @@ def read_features(output: Path, items: list[Item], row: str, kind: str) -> list[
 def _read(path: Path | None, protocol: ClipProtocol) -> tuple[tuple[Tensor, float] | None, str | None]:
     try:
         return (None if path is None else read_clip(path, protocol)), None
-    except (ValueError, OSError) as error:
+    except UNUSABLE as error:
         return None, str(error)
 
 
 def _given_image(item: Item, clip: Tensor, protocol: ClipProtocol) -> tuple[Tensor | None, str | None]:
     height, width = clip.shape[-2:]
     try:
-        return (None if item.image is None else read_picture(item.image, height, width, protocol.fit)), None
-    except (ValueError, OSError) as error:
+        return (None if item.image is None else fitted_picture(item.image, height, width, protocol.fit)), None
+    except UNUSABLE as error:
         return None, f"The given image cannot be used: {error}"
 
 
@@ -170,7 +173,8 @@ def _is_done(output: Path, item: Item, fingerprint: str) -> bool:
     path = _path(output, item, ".json")
     if not path.is_file():
         return False
-    return bool(read_json(path, limit=LARGE).get("fingerprint") == fingerprint)
+    record = read_json(path, limit=LARGE)
+    return isinstance(record, dict) and record.get("fingerprint") == fingerprint
 
 
 def _write(output: Path, item: Item, record: Record, features: dict[str, Tensor]) -> None:

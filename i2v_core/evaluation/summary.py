@@ -3,7 +3,7 @@ whether each measure can tell the control rows apart."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import torch
@@ -24,6 +24,7 @@ from .run import EvaluationConfig, Record, read_features
 FEW = 256  # below it a Fréchet distance says more of the number of clips than of the clips
 SPLITS = 10
 WRONG = "wrong caption"
+MEAN_OF_CATEGORIES = "mean of the categories"
 
 Distance = Callable[[Tensor, Tensor], float]
 DISTANCES: Mapping[str, tuple[str, Distance]] = {
@@ -44,6 +45,7 @@ def summarize(config: EvaluationConfig, items: Sequence[Item], records: Sequence
         "measures": {name: told for name, told in measures.items() if told["rows"]},
         "curves": {name: _curves(name, rows, records) for name in CURVES},
         "sets": _sets(config, list(items), rows, records),
+        "categories": _categories(config, items, rows, records),
         "errors": _errors(records),
         "settings": config.settings(),
         "networks": {kind: name for record in records for kind, name in record["networks"].items()},
@@ -112,9 +114,47 @@ def _sets(
         if row != "truth":
             for name, (kind, distance) in DISTANCES.items():
                 _try(told[name], row, partial(_distance, config, items, row, kind, distance, records))
-            _try(told["fid"], row, partial(_fid, config, items, row))
-        _try(told["inception_score"], row, partial(_score, config, items, row))
+            _try(told["fid"], row, partial(_fid, config, items, row, records))
+        _try(told["inception_score"], row, partial(_score, config, items, row, records))
     return told
+
+
+def _categories(
+    config: EvaluationConfig, items: Sequence[Item], rows: Sequence[str], records: Sequence[Record]
+) -> dict[str, dict[str, Any]]:
+    """The means of each category's items, and last the mean of the categories, in which each counts alike."""
+    groups: dict[str, list[int]] = {}
+    for i, item in enumerate(items):
+        if item.category is not None:
+            groups.setdefault(item.category, []).append(i)
+    told = {name: _category([items[i] for i in places], [records[i] for i in places], config, rows)
+            for name, places in sorted(groups.items())}  # fmt: skip
+    return told | {MEAN_OF_CATEGORIES: _mean_of(list(told.values()))} if told else {}
+
+
+def _category(
+    items: list[Item], records: list[Record], config: EvaluationConfig, rows: Sequence[str]
+) -> dict[str, Any]:
+    measures = {
+        name: {row: float(_tensor(found.values()).mean()) for row in rows if (found := _values(name, row, records))}
+        for name in MEASURES if name not in CURVES
+    }  # fmt: skip
+    sets = _sets(config, items, rows, records)
+    means = {
+        name: {row: told["mean"] for row, told in by_row.items() if "mean" in told} for name, by_row in sets.items()
+    }
+    return {"items": len(items), "values": {name: by_row for name, by_row in (measures | means).items() if by_row}}
+
+
+def _mean_of(categories: list[dict[str, Any]]) -> dict[str, Any]:
+    """Of what every category has."""
+    values: dict[str, dict[str, float]] = {}
+    for name, by_row in categories[0]["values"].items():
+        for row in by_row:
+            found = [told["values"].get(name, {}).get(row) for told in categories]
+            if None not in found:
+                values.setdefault(name, {})[row] = float(_tensor(found).mean())
+    return {"items": sum(told["items"] for told in categories), "values": values}
 
 
 def _try(told: dict[str, Any], row: str, measure: Callable[[], dict[str, Any]]) -> None:
@@ -124,11 +164,16 @@ def _try(told: dict[str, Any], row: str, measure: Callable[[], dict[str, Any]]) 
         told[row] = {"error": str(error)}
 
 
-def _features(config: EvaluationConfig, items: list[Item], row: str, kind: str) -> Tensor:
+def _features(
+    config: EvaluationConfig, items: list[Item], row: str, kind: str, records: Sequence[Record]
+) -> list[Tensor]:
+    """One tensor `n d` for each item that has them; raises ValueError with the reason if none has."""
     found = read_features(config.output, items, row, kind)
     if not found:
-        raise ValueError(f"There are no features of {kind} of both sides: see what was not measured.")
-    return torch.cat(found)
+        reasons = (record["rows"].get(row, {}).get("errors", {}).get(kind) for record in records)
+        reason = next(filter(None, reasons), "no clip could be read, or there is no ground truth")
+        raise ValueError(f"There are no features of {kind} ({row}): {reason}")
+    return found
 
 
 def _distance(
@@ -138,7 +183,7 @@ def _distance(
                if "shape" in record["rows"].get(side, {})}  # fmt: skip
     if len(lengths) > 1:
         raise ValueError(f"Clips of {sorted(lengths)} frames are not comparable: give --frames one number.")
-    made, real = _features(config, items, row, kind), _features(config, items, "truth", kind)
+    made, real = (torch.cat(_features(config, items, side, kind, records)) for side in (row, "truth"))
     told = asdict(bootstrap_distance(distance, made, real))
     half = len(real) // 2
     if half >= 2:
@@ -149,26 +194,22 @@ def _distance(
     return told
 
 
-def _fid(config: EvaluationConfig, items: list[Item], row: str) -> dict[str, Any]:
+def _fid(config: EvaluationConfig, items: list[Item], row: str, records: Sequence[Record]) -> dict[str, Any]:
     """FID over all frames, and without the first, which image-to-video models get almost for free."""
     told: dict[str, Any] = {}
     for name, first in (("mean", 0), ("without_first_frame", 1)):
         sides = []
         for side in (row, "truth"):
-            streamed = None
-            for features in read_features(config.output, items, side, "inception"):
-                if len(features) > first:
-                    part = FeatureStatistics.of(features[first:])
-                    streamed = part if streamed is None else streamed.merge(part)
-            if streamed is None:
-                raise ValueError("There are no features of inception of both sides: see what was not measured.")
-            sides.append(streamed)
+            parts = [features[first:] for features in _features(config, items, side, "inception", records)]
+            if not (parts := [part for part in parts if len(part)]):
+                raise ValueError("FID without the first frame needs clips of 2 frames or more.")
+            sides.append(reduce(FeatureStatistics.merge, map(FeatureStatistics.of, parts)))
         told |= {name: frechet_distance_of_statistics(*sides), "frames": sides[0].count, "count": len(items)}
     return told
 
 
-def _score(config: EvaluationConfig, items: list[Item], row: str) -> dict[str, Any]:
-    probabilities = _features(config, items, row, "c3d")
+def _score(config: EvaluationConfig, items: list[Item], row: str, records: Sequence[Record]) -> dict[str, Any]:
+    probabilities = torch.cat(_features(config, items, row, "c3d", records))
     mean, deviation = inception_score(probabilities, splits=SPLITS)
     return {"mean": mean, "deviation": deviation, "count": len(probabilities), "splits": SPLITS}
 

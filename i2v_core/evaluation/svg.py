@@ -17,8 +17,8 @@ def value_range(curves: Mapping[str, Sequence[float]]) -> tuple[float, float]:
     return low - margin, high + margin
 
 
-def draw_curves(curves: Mapping[str, Sequence[float]], label: str) -> str:
-    """Draw curves by name over the frame number, counted from 1, as an `<svg>` element.
+def draw_curves(curves: Mapping[str, Sequence[float]], label: str, first: int = 1) -> str:
+    """Draw curves by name over the frame number, counted from `first`, as an `<svg>` element.
 
     Raises ValueError if there is nothing to draw.
     """
@@ -40,7 +40,7 @@ def draw_curves(curves: Mapping[str, Sequence[float]], label: str) -> str:
         parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">{value:.3g}</text>')
     for frame in sorted({0, frames // 2, frames - 1}):
         x, _ = place(frame, low)
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{frame + 1}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">{frame + first}</text>')
     parts.append(f'<text x="{LEFT + inner_width / 2}" y="{HEIGHT - 6}" text-anchor="middle">frame</text>')
     for i, (name, curve) in enumerate(curves.items()):
         color = COLORS[i % len(COLORS)]

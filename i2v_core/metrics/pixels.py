@@ -26,8 +26,9 @@ def psnr(a: Tensor, b: Tensor) -> Tensor:
 def ssim(a: Tensor, b: Tensor) -> Tensor:
     """Structural similarity of each picture in the setting of Wang et al. 2004: the mean over the RGB channels.
 
-    Gaussian window of 11 pixels with sigma 1.5, population covariance, positions where the window lies inside, and no
-    downsampling, whatever the size. Not the default of every library: their numbers differ in the third decimal.
+    Computed on [0, 1], on which it is defined. Gaussian window of 11 pixels with sigma 1.5, population covariance,
+    positions where the window lies inside, and no downsampling, whatever the size. Not the default of every library:
+    their numbers differ in the third decimal.
 
     Args:
         a, b: pixels in [-1, 1], `... c h w`, sides of at least 11.
@@ -40,8 +41,8 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     """
     same_shape(a, b, "The pictures of SSIM")
     at_least(min(a.shape[-2:]), SSIM_WINDOW, "SSIM, in pixels of the shorter side,")
-    # float64: variances are small differences of squares.
-    x, y = (rearrange(finite(p, "The pictures").double(), "... c h w -> (... c) 1 h w") for p in (a, b))
+    # In [0, 1], since luminance is compared by its ratio; in float64, since variances are small differences of squares.
+    x, y = (rearrange((finite(p, "The pictures").double() + 1) / 2, "... c h w -> (... c) 1 h w") for p in (a, b))
     offset = torch.arange(SSIM_WINDOW, dtype=x.dtype, device=x.device) - SSIM_WINDOW // 2
     line = torch.exp(-offset.square() / (2 * SSIM_SIGMA**2))
     line = line / line.sum()
@@ -49,7 +50,7 @@ def ssim(a: Tensor, b: Tensor) -> Tensor:
     def smooth(picture: Tensor) -> Tensor:
         return F.conv2d(F.conv2d(picture, line.view(1, 1, 1, -1)), line.view(1, 1, -1, 1))
 
-    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    c1, c2 = 0.01**2, 0.03**2
     mean_x, mean_y = smooth(x), smooth(y)
     var_x, var_y = smooth(x * x) - mean_x**2, smooth(y * y) - mean_y**2
     covariance = smooth(x * y) - mean_x * mean_y

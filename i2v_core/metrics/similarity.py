@@ -88,6 +88,19 @@ def frame_consistency(frames: Tensor, k: int | None = None, pairs: Literal["all"
     return 100 * products[..., first, second].mean(-1)
 
 
+def frame_consistency_curve(frames: Tensor) -> Tensor:
+    """F-Consistency_k over k = 2 to t, all pairs, `... t-1` (TRIP, Figure 4).
+
+    Raises ValueError for fewer than two frames.
+    """
+    at_least(frames.shape[-2], 2, "Frame consistency, in frames,")
+    units = unit(frames)
+    # Frame k adds k - 1 pairs; their sum is its product with the sum of the frames before it.
+    added = (units[..., 1:, :] * units.cumsum(-2)[..., :-1, :]).sum(-1)
+    count = torch.arange(1, frames.shape[-2], dtype=added.dtype, device=added.device).cumsum(0)
+    return 100 * added.cumsum(-1) / count
+
+
 def first_frame_similarity(frames: Tensor, real: Tensor) -> Tensor:
     """FFF_CLIP: similarity of the first generated frame to the first real one, `...` (DreamVideo, section 5.1)."""
     return cosine(frames[..., 0, :], real)

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..files import StrPath
 from ..text_files import TextFileError, read_json
@@ -37,6 +37,7 @@ FOLDER = re.compile(r"checkpoint-(\d{6,18})")
 STATE = "state.json"
 FORMAT, VERSION = "i2v_training_checkpoint", 1
 REQUIRED, OPTIONAL = frozenset({"trained", "optimizer"}), frozenset({"average"})
+ASIDE = ".old.tmp"
 LARGEST_STATE = 2**16  # bytes
 HEADER = 512  # bytes for each tensor, beside its name, that the header of a safetensors file may take
 
@@ -45,6 +46,7 @@ _DTYPES = {
     torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16", torch.int64: "I64",
     torch.int32: "I32", torch.uint8: "U8",
 }  # fmt: skip
+_FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -133,9 +135,9 @@ def read_numbers(folder: Path) -> Mapping[str, Any]:
 
 
 def read_tensors(
-    folder: Path, name: str, layouts: Mapping[str, Collection[Layout]], *, whole: bool = True
+    path: Path, layouts: Mapping[str, Collection[Layout]], *, whole: bool = True
 ) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of one file on the CPU, one after the other, once all of them were seen to fit.
+    """The tensors of a file on the CPU, one after the other, once all of them were seen to fit.
 
     Args:
         layouts: by name the shapes and types that a tensor may have.
@@ -143,28 +145,33 @@ def read_tensors(
 
     Raises ValueError before anything is allocated, if a name, a shape, a type or the file's size does not fit.
     """
-    path = folder / f"{name}.safetensors"
-    if not path.is_file() or path.stat().st_size > _largest(layouts):
-        raise _refused(folder, f"'{path.name}' is not of the networks that are trained now")
+    other = f"'{path}' was written by another configuration"
     try:
+        if path.stat().st_size > _largest(layouts):
+            raise ValueError(f"{other}: it is larger than the networks that are trained now")
         with safe_open(path, "pt") as file:
             names = set(file.keys())
             if differ := sorted(names - layouts.keys() if not whole else names ^ layouts.keys()):
-                raise ValueError(
-                    f"'{folder}' was written by another configuration: {[text[:100] for text in differ[:3]]} differ"
-                )
+                raise ValueError(f"{other}: {[text[:100] for text in differ[:3]]} differ")
             for key in sorted(names):
                 found = file.get_slice(key)
                 layout = tuple(found.get_shape()), found.get_dtype()
                 if layout not in [(shape, _DTYPES.get(dtype)) for shape, dtype in layouts[key]]:
-                    raise ValueError(
-                        f"'{folder}' was written by another configuration: '{key}' has the shape {list(layout[0])} and "
-                        f"the type {layout[1]}, {_words(layouts[key])} expected"
-                    )
+                    have, want = f"the shape {list(layout[0])} and the type {layout[1]}", _words(layouts[key])
+                    raise ValueError(f"{other}: '{key}' has {have}, {want} expected")
             for key in sorted(names):
                 yield key, file.get_tensor(key).clone()  # else it would stay a part of the file
     except (SafetensorError, OSError) as error:
-        raise _refused(folder, f"'{path.name}' is damaged") from error
+        raise ValueError(f"'{path}' is damaged, or no file of weights") from error
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Load what an earlier start of a training made once and for all; ValueError for anything else, in a sentence."""
+    layouts = {
+        name: [(tuple(tensor.shape), dtype) for dtype in (_FLOATS if tensor.is_floating_point() else (tensor.dtype,))]
+        for name, tensor in network.state_dict().items()
+    }
+    network.load_state_dict(dict(read_tensors(path, layouts)))
 
 
 def write_contents(contents: Contents, folder: Path) -> None:
@@ -188,9 +195,10 @@ def write_checkpoint(contents: Contents, folder: Path, step: int) -> Path:
     try:
         temporary.mkdir(parents=True)
         write_contents(contents, temporary)
-        _delete(target)
+        doomed = _set_aside(target)
         temporary.rename(target)
         _sync(folder, names_only=True)
+        _remove(doomed)
     except (OSError, SafetensorError) as error:  # each writer has its own way to say that a disk is full
         shutil.rmtree(temporary, ignore_errors=True)
         raise OSError(
@@ -206,11 +214,18 @@ def prune(folder: Path, name: str, limit: int | None) -> None:
         for path in numbered(folder, name, checkpoint_step(old)):  # first, or a kill in between would leave them here
             path.unlink(missing_ok=True)
             lora_beside(path).unlink(missing_ok=True)
-        _delete(old)
+        _remove(_set_aside(old))
 
 
 def clear_leftovers(folder: Path) -> None:
-    """Delete what a killed training was about to write or to delete; only who holds the folder may ask for it."""
+    """Delete what a killed training was about to write or to delete; only who holds the folder may ask for it.
+
+    A checkpoint that was about to be replaced is put back.
+    """
+    for old in folder.glob(f".checkpoint-*{ASIDE}"):
+        target = old.with_name(old.name[1:].removesuffix(ASIDE))
+        if not target.exists() and _fault(old) is None:
+            old.rename(target)
     for place in (folder, folder / "previews"):
         for path in [*place.glob(".checkpoint-*.tmp"), *place.glob(".i2v-*.tmp")]:
             _remove(path)
@@ -265,14 +280,13 @@ def _words(layouts: Collection[Layout]) -> str:
     return " or ".join(f"{list(shape)} and {_DTYPES.get(dtype, dtype)}" for shape, dtype in layouts)
 
 
-def _delete(target: Path) -> None:
-    """Delete a checkpoint, under another name until nothing is left of it."""
-    if not target.exists() and not target.is_symlink():
-        return
-    doomed = target.with_name(f".{target.name}.old.tmp")
+def _set_aside(target: Path) -> Path:
+    """Give what is to be deleted, if it is there, another name until nothing is left of it; return the name."""
+    doomed = target.with_name(f".{target.name}{ASIDE}")
     _remove(doomed)
-    target.rename(doomed)
-    _remove(doomed)
+    if target.exists() or target.is_symlink():
+        target.rename(doomed)
+    return doomed
 
 
 def _remove(path: Path) -> None:
@@ -286,7 +300,7 @@ def _sync(folder: Path, *, names_only: bool = False) -> None:
     """Bring a folder's files to the disk, so that its name is not given before its content."""
     for path in [*([] if names_only else folder.iterdir()), folder]:
         with suppress(PermissionError):  # folders cannot be opened on Windows
-            handle = os.open(path, os.O_RDONLY)
+            handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows wants to write to files
             try:
                 os.fsync(handle)
             finally:

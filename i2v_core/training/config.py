@@ -227,6 +227,9 @@ class LoggingConfig:
     probe_clips: int = 8
     plan_steps: int = 2
 
+    def __post_init__(self) -> None:
+        check_ranges(self, probe_steps=(0, math.inf), probe_clips=(1, math.inf), plan_steps=(0, math.inf))
+
 
 @dataclass(frozen=True)
 class TrainingConfig:

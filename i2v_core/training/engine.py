@@ -16,14 +16,7 @@ from torch.utils.data import DataLoader
 from ..data.clips import ClipBatch, ClipData, ClipEncoder, Items, collate, encode_clips
 from ..files import StrPath
 from ..model.video_unet import VideoEncoder
-from .checkpoint_files import (
-    checkpoint_path,
-    clear_leftovers,
-    find_checkpoint,
-    numbered,
-    prune,
-    write_checkpoint,
-)
+from .checkpoint_files import checkpoint_path, clear_leftovers, find_checkpoint, numbered, prune, write_checkpoint
 from .config import TrainingConfig, ValidationConfig
 from .config_file import write_config
 from .lesson import ClipLosses, Objective
@@ -87,6 +80,7 @@ def train(task: Task, config: TrainingConfig, on_step: OnStep | None = None, on_
         TrainingCanceled: the run was ended, and can be resumed.
     """
     engine = Engine(task, config)
+    engine.clear()
     engine.resume()
     engine.prepare()
     if on_plan is not None:
@@ -132,11 +126,16 @@ class Engine:
         clips, batch = config.logging.probe_clips, config.train.train_batch_size
         self.probe = Probe(task.objective.loss, task.data, task.autoencoder, clips, batch, task.timesteps)
 
+    def clear(self) -> None:
+        """Clear the run's folder of what a killed run left; no other training may be in it."""
+        if self.accelerator.is_main_process:
+            clear_leftovers(self.folder)
+        self.accelerator.wait_for_everyone()
+
     def prepare(self) -> None:
-        """Make the run's folder, clear it of what a killed run left, and say there what is going to happen."""
+        """Make the run's folder, and say there what is going to happen."""
         if self.accelerator.is_main_process:
             self.folder.mkdir(parents=True, exist_ok=True)
-            clear_leftovers(self.folder)
             write_config(self.config, self.folder / "config.toml")
         self._tell("preparing")
 

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn import LayerNorm, Linear, Sequential
 from torch.nn import functional as F
 
 from ..files import atomic_path
 from ..model.image_encoder import ImageEncoder
+from .checkpoint_files import load_weights
 
 logger = logging.getLogger("i2v_core.training")
 
@@ -76,8 +77,8 @@ def trained_image_encoder(encoder: ImageEncoder, path: Path, picture: Callable[[
         with atomic_path(path) as temporary:
             save_file({name: weight.contiguous() for name, weight in encoder.state_dict().items()}, temporary)
     try:
-        encoder.load_state_dict(load_file(path))
-    except RuntimeError as error:
+        load_weights(encoder, path)
+    except ValueError as error:
         raise ValueError(f"'{path}' holds another image encoder than the recipe asks for: {error}") from error
 
 

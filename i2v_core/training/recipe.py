@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from ..data.clips import ClipData, MotionData
 from ..model.attention import TemporalTransformer
@@ -16,6 +15,7 @@ from ..model.video_unet import VideoUNet, initialize_video_unet
 from ..presets import PRESETS, Preset
 from ..weights import Checkpoint
 from ..weights.files import write_tensors
+from .checkpoint_files import load_weights
 from .config import TrainingConfig
 
 FIT_PICTURES = 1000
@@ -56,7 +56,7 @@ def fitted_autoencoder(config: TrainingConfig, data: ClipData, path: Path) -> Pa
     """The autoencoder fitted to the data's pictures; kept in `path`, because a resumed run needs the same latents."""
     autoencoder = new_autoencoder(config)
     if path.exists():
-        autoencoder.load_state_dict(load_file(path))
+        load_weights(autoencoder, path)
         return autoencoder
     if isinstance(data, MotionData):  # the pictures alone, without the moves
         data = data.still()

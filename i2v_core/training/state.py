@@ -86,16 +86,16 @@ class RunState:
         numbers = read_numbers(folder)
         try:
             place = Place.of(numbers.get("place"))
-            steps = None if self.average is None else count(numbers.get("average_steps"), "average_steps")
+            steps = None if self.average is None else _average_steps(numbers.get("average_steps"))
             scaler = None if self.scaler is None else _scaler(numbers.get("scaler"))
         except ValueError as error:
             raise ValueError(f"'{folder}' is no checkpoint from which this training can go on: {error}") from error
         exact = {name: [_layout(parameter)] for name, parameter in self.trained.items()}
-        for name, tensor in read_tensors(folder, "trained", exact):
+        for name, tensor in read_tensors(folder / "trained.safetensors", exact):
             _copy([tensor], [self.trained[name]])
         if self.average is not None and steps is not None:
             averages = dict(zip(self.trained, self.average.tensors, strict=True))
-            for name, tensor in read_tensors(folder, "average", exact):
+            for name, tensor in read_tensors(folder / "average.safetensors", exact):
                 _copy([tensor], [averages[name]])
             self.average.steps = steps
         self._restore_moments(folder)
@@ -119,7 +119,7 @@ class RunState:
             for state, choices in _moment_layouts(parameter, eight_bit).items()
         }
         states = dict[str, dict[str, Any]]()
-        for key, tensor in read_tensors(folder, "optimizer", layouts, whole=False):
+        for key, tensor in read_tensors(folder / "optimizer.safetensors", layouts, whole=False):
             state, _, name = key.partition("/")
             states.setdefault(name, {})[state] = _restored(self.trained[name], state, tensor, eight_bit)
         for name, found in states.items():
@@ -153,7 +153,16 @@ def _restored(parameter: nn.Parameter, state: str, tensor: Tensor, eight_bit: bo
     return moved
 
 
+def _average_steps(steps: Any) -> int:
+    if steps is None:
+        raise ValueError("it holds no moving average; train.ema.decay = 0 goes on without")
+    return count(steps, "average_steps")
+
+
 def _scaler(state: Any) -> dict[str, Any]:
+    """What a scaler goes on from; one that had no part in the training yet begins anew."""
+    if state is None:
+        return {}
     scale = state.get("scale") if isinstance(state, dict) else None
     if not isinstance(scale, float) or not 0 < scale < math.inf:
         raise ValueError("the scale of the gradients has to be a number above 0")

@@ -115,7 +115,10 @@ def test_animate_then_measure(call: Call, checkpoint: Path, folder: Path) -> Non
     clip = read_video(video)
     assert clip.frames.shape == (3, 32, 32, 3)
     assert clip.fps == 8
-    code, out, _ = call("measure", video, "--image", picture, "--prompt", "pan left")
+    preview = folder / "preview.webp"
+    code, out, _ = call("measure", video, "--image", picture, "--prompt", "pan left", "--preview", preview)
+    with Image.open(preview) as shown:
+        assert (shown.n_frames, shown.size) == (3, (768, 384))  # type: ignore[attr-defined]
     assert code == 0
     assert "frames: 3 of 32x32 pixels at 8 per second" in out
     assert "dB PSNR" in out

@@ -48,7 +48,7 @@ def prepare_clips(clips: Tensor) -> Tensor:
     """Turn clips `b 3 t h w` in [-1, 1] into what C3D takes, corners aligned as in TGAN2."""
     frames = rearrange(clips.float(), "b c t h w -> (b t) c h w")
     frames = F.interpolate(frames, (SIDE, SIDE), mode="bilinear", align_corners=True)
-    levels = frames.flip(1) * 128 + 128 - torch.tensor(BGR_MEAN, device=clips.device).view(-1, 1, 1)
+    levels = (frames.flip(1) + 1) * 127.5 - torch.tensor(BGR_MEAN, device=clips.device).view(-1, 1, 1)
     return rearrange(levels, "(b t) c h w -> b c t h w", b=len(clips))
 
 
@@ -67,7 +67,10 @@ def load_c3d(path: StrPath | None, *, device: str = "cpu") -> ClipFeatures:
 
     def probabilities(clips: Tensor) -> Tensor:
         if clips.shape[2] < FRAMES:
-            raise ValueError(f"C3D needs clips of {FRAMES} frames, got {clips.shape[2]}.")
+            raise ValueError(
+                f"The video Inception Score needs clips of {FRAMES} frames or more, of which C3D sees the first "
+                f"{FRAMES}; got {clips.shape[2]}."
+            )
         clips = clips[:, :, :FRAMES]
         with torch.inference_mode():
             if script is not None:

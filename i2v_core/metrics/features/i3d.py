@@ -14,7 +14,6 @@ from torch.nn import Conv3d
 from torch.nn import functional as F
 
 from ...files import StrPath
-from ..checks import at_least
 from .files import is_torchscript, load_torchscript, load_weights, required_path, state_dict
 
 SIDE, LEAST_FRAMES = 224, 10
@@ -146,7 +145,11 @@ def load_i3d(path: StrPath | None, *, device: str = "cpu", resize: Resize = "str
         network = load_weights(I3D(), state_dict(found), found, "the I3D of i3d_pretrained_400.pt").to(device)
 
     def features(clips: Tensor) -> Tensor:
-        at_least(clips.shape[2], LEAST_FRAMES, "I3D, in frames,")
+        if clips.shape[2] < LEAST_FRAMES:
+            raise ValueError(
+                f"FVD and KVD need clips of {LEAST_FRAMES} frames or more, because I3D halves their number three times "
+                f"(the papers take 16); got {clips.shape[2]}."
+            )
         with torch.inference_mode():
             return network(prepare_clips(clips, resize).to(device)).float().cpu()
 

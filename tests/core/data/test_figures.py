@@ -88,6 +88,15 @@ def test_another_motion_changes_the_caption_by_its_words_only(data: Figures) -> 
         assert contrast != caption and contrast.split()[0] == caption.split()[0]
 
 
+def test_true_clips_are_nearest_to_their_own_motion(data: Figures) -> None:
+    data = Figures(replace(data.config, backgrounds=("texture",)))
+    for index, motion in enumerate(MOTIONS):
+        clip = data.clip(index, motion).pixels
+        if motion != "turn":  # of a disk, on the spot
+            assert data.nearest_motion(index, clip) == motion
+        assert data.nearest_motion(index, clip[:, :1].expand_as(clip)) in ("still", "turn")
+
+
 def test_half_of_the_captions_name_the_figure(data: Figures) -> None:
     generator = torch.Generator().manual_seed(0)
     captions = [data.labeled_caption(generator) for _ in range(400)]
@@ -103,6 +112,20 @@ def test_the_fingerprint_is_of_the_figures_and_not_of_their_place(data: Figures,
     assert Figures(replace(config, seed=1)).fingerprint() != data.fingerprint()
     next(iter(Figures(config).paths.values())).write_bytes(b"another picture")
     assert Figures(config).fingerprint() != data.fingerprint()
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"motions": ("jump",)}, "there is no motion 'jump'"),
+        ({"motions": ()}, "at least one"),
+        ({"sides": (0.6, 0.4)}, "the smaller one first"),
+        ({"named": 1.5}, "named must be from 0 to 1"),
+    ],
+)
+def test_a_wrong_setting_is_named(settings: dict[str, object], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        FiguresConfig(**settings)  # type: ignore[arg-type]
 
 
 def test_a_missing_folder_says_where_figures_come_from(tmp_path: Path) -> None:

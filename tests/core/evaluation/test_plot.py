@@ -22,6 +22,11 @@ def test_svg_is_well_formed_and_keeps_the_order_of_values() -> None:
     assert falling[1] == rising[1], "equal values lie on one point"
 
 
+def test_a_curve_may_begin_with_two_frames() -> None:
+    texts = [text.text for text in ElementTree.fromstring(draw_curves({"a": [1.0, 2.0, 3.0]}, "t", 2)).findall("text")]
+    assert texts[5:8] == ["2", "3", "4"]
+
+
 def test_a_plot_shows_each_curve_in_its_color_up_to_the_frame() -> None:
     blue = torch.tensor([0x00, 0x72, 0xB2]) / 255
 

@@ -1,5 +1,6 @@
 """Measures of whole sets from the items' files: distances of the core, floors, warnings, refusals in a sentence."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,25 @@ def test_distances_are_those_of_all_clips_together(tmp_path: Path) -> None:
     expected = inception_score(stacked(features, "made", "c3d"))
     assert sets["inception_score"]["made"]["mean"] == pytest.approx(expected[0])
     assert "truth" not in sets["fvd"], "a set has no distance to itself"
+
+
+def test_categories_count_alike_in_their_mean(tmp_path: Path) -> None:
+    """As TRIP's averages over the four classes of DTDB."""
+    config, items, records, features = written(tmp_path, 8)
+    items = [replace(item, category="fire" if i < 2 else "cloud") for i, item in enumerate(items)]
+    told = summarize(config, items, records)["categories"]
+    assert list(told) == ["cloud", "fire", "mean of the categories"]
+    assert [told[name]["items"] for name in told] == [6, 2, 8]
+    jerks = {name: told[name]["values"]["jerk"]["made"] for name in told}
+    assert jerks == pytest.approx({"fire": 0.05, "cloud": 0.45, "mean of the categories": 0.25})
+    made, true = (
+        torch.cat([features[row, "i3d", i] for i in range(2, 8)]) for row in ("made", "truth")
+    )  # fmt: skip
+    distances = [told[name]["values"]["fvd"]["made"] for name in told]
+    assert distances[0] == pytest.approx(frechet_distance(made, true))
+    assert distances[2] == pytest.approx(sum(distances[:2]) / 2)
+    assert "inception_score" not in told["fire"]["values"], "two clips are too few for ten splits"
+    assert summarize(config, [replace(item, category=None) for item in items], records)["categories"] == {}
 
 
 def test_clips_of_different_lengths_have_no_common_distance(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from i2v_core.metrics.similarity import (
     clipsim,
     first_frame_similarity,
     frame_consistency,
+    frame_consistency_curve,
     image_consistency,
     isim_average,
     isim_curve,
@@ -61,6 +62,11 @@ def test_curve_and_text_agree_with_torchmetrics(frames: torch.Tensor, image: tor
         torch.testing.assert_close(isim_curve(clip, given), expected)
         torch.testing.assert_close(clipsim(clip, given), 100 * expected.mean())
         torch.testing.assert_close(first_frame_similarity(clip, given), expected[0])
+
+
+def test_the_curve_of_consistency_holds_every_number_of_frames(frames: torch.Tensor) -> None:
+    expected = torch.stack([frame_consistency(frames, k) for k in range(2, 7)], dim=-1)
+    torch.testing.assert_close(frame_consistency_curve(frames), expected)
 
 
 @pytest.mark.parametrize("k", [2, 4, None])

@@ -4,8 +4,11 @@ import json
 import os
 import pickle
 import shutil
+import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,16 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from i2v_core.__main__ import main
-from i2v_core.training.checkpoint_files import checkpoints, clear_leftovers, write_checkpoint
+from i2v_core.files import atomic_path
+from i2v_core.training.checkpoint_files import (
+    checkpoint_step,
+    checkpoints,
+    clear_leftovers,
+    find_checkpoint,
+    numbered,
+    prune,
+    write_checkpoint,
+)
 from i2v_core.training.config_file import write_config
 from i2v_core.training.engine import Engine
 from i2v_core.training.log import Place
@@ -179,13 +191,14 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
     "short losses": (state_file(**{f"{PLACE}window__sums": [0.0]}), "losses since the last row"),
     "odd losses": (state_file(**{f"{PLACE}window__quartiles": [[0.0] * 4, ["x"] * 4]}), "losses since the last row"),
     "no place": (state_file(numbers={}), "the place of the training is missing"),
-    "no average": (state_file(numbers__average_steps=None), "'average_steps' has to be a whole number"),
+    "no average": (state_file(numbers__average_steps=None), "it holds no moving average; train.ema.decay = 0"),
+    "odd average": (state_file(numbers__average_steps=0.5), "'average_steps' has to be a whole number"),
     "a missing file": (lambda folder: (folder / "average.safetensors").unlink(), "is missing or incomplete"),
     "half a file": (lambda folder: os.truncate(folder / "trained.safetensors", 90), "is missing or incomplete"),
     "a folder for a file": (lambda folder: _folder_for(folder / "trained.safetensors"), "is missing or incomplete"),
-    "a pickle for tensors": (content("trained.safetensors", pickle.dumps({})), "'trained.safetensors' is damaged"),
-    "a header alone": (content("trained.safetensors", BOMB), "'trained.safetensors' is damaged"),
-    "a terabyte": (sparse, "'optimizer.safetensors' is not of the networks that are trained now"),
+    "a pickle for tensors": (content("trained.safetensors", pickle.dumps({})), "trained.safetensors' is damaged"),
+    "a header alone": (content("trained.safetensors", BOMB), "trained.safetensors' is damaged"),
+    "a terabyte": (sparse, "optimizer.safetensors' was written by another configuration: it is larger"),
     "another shape": (
         tensors("trained", a=torch.zeros(3, 2)),
         r"'a' has the shape \[3, 2\] and the type F32, \[2, 3\]",
@@ -216,7 +229,7 @@ def test_a_bad_checkpoint_is_refused_in_a_sentence(tmp_path: Path, kind: str) ->
 
 def test_what_a_killed_write_or_deletion_left_is_cleared(tmp_path: Path) -> None:
     write_checkpoint(small_state().contents(), tmp_path, 1)
-    for name in (".checkpoint-000002.tmp", ".checkpoint-000001.old.tmp"):
+    for name in (".checkpoint-000002.tmp", ".checkpoint-000003.old.tmp"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "trained.safetensors").touch()
     (tmp_path / "previews").mkdir()
@@ -226,3 +239,66 @@ def test_what_a_killed_write_or_deletion_left_is_cleared(tmp_path: Path) -> None
     assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint-000001", "previews"]
     assert not list((tmp_path / "previews").iterdir())
     assert [path.name for path in checkpoints(tmp_path)] == ["checkpoint-000001"]
+
+
+def ended_at(moment: int, action: Callable[[], None]) -> bool:
+    """Do something in a process that is killed at its n-th operation on files; whether it came that far."""
+    child = os.fork()
+    if child == 0:
+        left = [moment]
+
+        def count(event: str, _: Any) -> None:
+            if event in ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir"):
+                left[0] -= 1
+                if left[0] < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+        with suppress(BaseException):
+            action()
+            os._exit(0)
+        os._exit(1)
+    status = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0
+    return os.WIFSIGNALED(status)
+
+
+def weights(folder: Path, step: int) -> Path:
+    return numbered(folder, "weights", step)[0]
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("step", [2, 3], ids=["replaced", "new"])
+def test_killed_at_any_moment_a_write_loses_nothing_and_leaves_what_the_next_start_clears(
+    tmp_path: Path, step: int
+) -> None:
+    state, moments = small_state(), 0
+    before = tmp_path / "before"
+    for number in (1, 2):
+        write_checkpoint(state.contents(), before, number)
+        weights(before, number).write_text("weights")
+
+    def save(folder: Path) -> None:
+        write_checkpoint(state.contents(), folder, step)
+        with atomic_path(weights(folder, step)) as temporary:
+            temporary.write_text("weights")
+        prune(folder, "weights", 2)
+
+    save(shutil.copytree(before, tmp_path / "warm"))
+    while True:
+        folder = shutil.copytree(before, tmp_path / str(moments))
+        killed = ended_at(moments, partial(save, folder))
+        assert sorted(folder.glob("checkpoint-*")) == checkpoints(folder), "none is half there"
+        clear_leftovers(folder)
+        assert find_checkpoint(folder, "latest") in [folder / f"checkpoint-{number:06d}" for number in {2, step}]
+        state.restore(checkpoints(folder)[-1])
+        prune(folder, "weights", 2)
+        kept = [checkpoint_step(path) for path in checkpoints(folder)]
+        allowed = {f"checkpoint-{number:06d}" for number in kept} | {
+            f"weights-{number:06d}.safetensors" for number in kept
+        }
+        assert len(kept) == 2 and {path.name for path in folder.iterdir()} <= allowed
+        if not killed:
+            break
+        moments += 1
+    assert moments > 15

@@ -50,23 +50,35 @@ def finished(*processes: subprocess.Popen[str]) -> None:
             process.communicate()
 
 
-def test_two_processes_have_the_gradients_of_one_with_both_batches(config: TrainingConfig, tmp_path: Path) -> None:
-    file = halved(config, tmp_path)
-    finished(
-        torchrun(
-            "--standalone",
-            "--nproc-per-node",
-            "2",
-            "tests/core/training/tiny.py",
-            str(file),
-            str(tmp_path / "gradients"),
-        )
-    )
-    found, alone = load_file(tmp_path / "gradients"), first_gradients(config)
+@pytest.fixture(scope="module")
+def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingConfig, Path]:
+    """What two processes did (`program`), and the configuration of one process that does the same."""
+    folder = tmp_path_factory.mktemp("together")
+    config = tiny_config(folder, max_train_steps=3, train_batch_size=2)
+    program = "tests/core/training/program.py"
+    finished(torchrun("--standalone", "--nproc-per-node", "2", program, str(halved(config, folder)), str(folder)))
+    return config, folder
+
+
+def test_two_processes_have_the_gradients_of_one_with_both_batches(together: tuple[TrainingConfig, Path]) -> None:
+    found, alone = load_file(together[1] / "gradients.safetensors"), first_gradients(together[0])
     assert found.keys() == alone.trained.keys()
     for name, parameter in alone.trained.items():
         assert parameter.grad is not None
         torch.testing.assert_close(found[name], parameter.grad, rtol=1e-4, atol=1e-6, msg=name)
+
+
+@pytest.mark.parametrize(
+    ("whole", "resumed", "steps"), [("whole", "resumed", 4), ("sharded/whole", "sharded", 4)], ids=["copied", "sharded"]
+)
+def test_two_processes_go_on_bit_by_bit_to_where_they_would_have_come(
+    together: tuple[TrainingConfig, Path], whole: str, resumed: str, steps: int
+) -> None:
+    one, other = (together[1] / name / f"checkpoint-{steps:06d}" for name in (whole, resumed))
+    for name in ("trained", "optimizer", "average"):
+        first, second = (load_file(folder / f"{name}.safetensors") for folder in (one, other))
+        assert first.keys() == second.keys() and first
+        assert all(torch.equal(first[key], second[key]) for key in first), name
 
 
 def test_two_machines_train_together(config: TrainingConfig, tmp_path: Path) -> None:

@@ -1,22 +1,14 @@
-"""Look-back beside a random base: a real training of a tenth of a second for each step, also in processes of its own.
+"""Look-back beside a random base: a real training of a tenth of a second for each step."""
 
-As a program it writes the gradients of a run's first batch: `tiny.py CONFIG.toml GRADIENTS.safetensors`.
-"""
-
-import sys
 from dataclasses import replace
 from pathlib import Path
-
-from safetensors.torch import save_file
 
 from i2v_core import Checkpoint, save_checkpoint
 from i2v_core.data.clips import encode_clips
 from i2v_core.training.config import OptimConfig, TrainingConfig
-from i2v_core.training.config_file import read_config
 from i2v_core.training.engine import Engine
 from i2v_core.training.methods import adapter_task
 from i2v_core.training.recipe import new_autoencoder, new_networks, new_preset
-from i2v_core.training.state import whole
 from tests.core.training.small import adapter_config, small_recipe, without_time
 from tests.core.weights.small import seed
 
@@ -39,16 +31,3 @@ def first_gradients(config: TrainingConfig) -> Engine:
     raw = next(iter(engine.loader()))
     engine.backward(encode_clips(raw, engine.task.autoencoder))
     return engine
-
-
-def main() -> None:
-    engine = first_gradients(read_config(sys.argv[1]))
-    if engine.accelerator.is_main_process:
-        gradients = {name: whole(p.grad) for name, p in engine.trained.items() if p.grad is not None}
-        save_file(gradients, sys.argv[2])
-    engine.accelerator.wait_for_everyone()
-    engine.accelerator.end_training()
-
-
-if __name__ == "__main__":
-    main()

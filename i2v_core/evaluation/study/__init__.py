@@ -1,0 +1,1 @@
+"""User studies: a page for the raters, and what their answers say."""

@@ -4,6 +4,7 @@ import json
 import logging
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -26,9 +27,9 @@ def combine(node_classes: dict[str, Any]) -> Any:
     """Run the node as the host does, with a graph to embed, and return outputs and what the interface gets."""
     node = node_classes["I2VCombineVideo"]
 
-    def run(images: Any, **settings: Any) -> Any:
+    def run(images: Any, prompt: Any = PROMPT, **settings: Any) -> Any:
         class Locked(node):  # type: ignore[misc, valid-type]
-            hidden = type("Hidden", (), {"prompt": PROMPT, "extra_pnginfo": {"workflow": WORKFLOW}})()
+            hidden = SimpleNamespace(prompt=prompt, extra_pnginfo={"workflow": WORKFLOW}, unique_id="9")
 
         fixed = {"frame_rate": 8.0, "filename_prefix": "test/clip", "crf": 17, "save_output": True}
         return Locked.execute(images, **fixed | settings)

@@ -78,7 +78,13 @@ def write_checkpoint(path: Path, in_channels: int = 4) -> None:
     import comfy.taesd.taesd
     from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 
-    small = {"in_channels": in_channels, "model_channels": 320, "channel_mult": [1], "num_res_blocks": [1], "context_dim": 768}
+    small = {
+        "in_channels": in_channels,
+        "model_channels": 320,
+        "channel_mult": [1],
+        "num_res_blocks": [1],
+        "context_dim": 768,
+    }
     depths = {"transformer_depth": [1], "transformer_depth_output": [1, 1]}
     with torch.device("meta"):
         parts = {

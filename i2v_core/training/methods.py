@@ -20,7 +20,7 @@ from ..weights import Checkpoint, load_checkpoint, read_adapter
 from ..weights.adapters import AdapterContents, write_adapter
 from ..weights.checkpoint import lacking_parts
 from ..weights.contents import Tensors, below
-from ..weights.files import weights_file
+from ..weights.files import weights_files
 from .checkpoint_files import lora_beside
 from .config import LoraConfig, ModelConfig, TrainingConfig, ValidationConfig
 from .engine import OnPlan, OnStep, Task, plan, train
@@ -182,11 +182,12 @@ def choose_trained(unet: nn.Module, training: Training, options: Any, lora: Lora
 
 
 def file_sha256(path: StrPath) -> str:
-    """SHA-256 of a weights file."""
+    """SHA-256 of a weights file, or of the parts of a split one behind each other."""
     digest = hashlib.sha256()
-    with weights_file(Path(path)).open("rb") as file:
-        while block := file.read(2**24):
-            digest.update(block)
+    for part in weights_files(Path(path)):
+        with part.open("rb") as file:
+            while block := file.read(2**24):
+                digest.update(block)
     return digest.hexdigest()
 
 

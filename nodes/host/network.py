@@ -94,6 +94,20 @@ def branch_key(options: Mapping[str, Any]) -> Hashable:
     return tuple(options.get("uuids", ())), tuple(options.get("cond_or_uncond", ())), tuple(window)
 
 
+def clip_frames(rows: int, told: int | None) -> int:
+    """Frames of each clip in a latent of `rows`: as the conditioning tells, or the latent is one clip.
+
+    Raises ValueError if the rows are no whole clips.
+    """
+    frames = told or rows
+    if rows % frames:
+        raise ValueError(
+            f"The latent has {rows} frames, but the conditioning was made for {frames}: take both from the same I2V "
+            "Conditioning."
+        )
+    return frames
+
+
 def frames_of_call(x: Tensor, options: Mapping[str, Any] | None, told: int | None) -> int:
     """Frames of each clip in the rows `(n b t) ...` of a call: as told, or each guidance branch is one clip."""
     return told or len(x) // len((options or {}).get("cond_or_uncond", (0,)))

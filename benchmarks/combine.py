@@ -2,7 +2,7 @@
 
 Both write the same frames of a moving photograph as mp4 at H.264's crf 23, the host's only quality; ours also at the 17
 that is its default. Each runs in a process of its own, whose peak is measured above what it held with the frames.
-GIF is compared with a pipe into `ffmpeg` with palettegen and paletteuse, as VideoHelperSuite writes it, if there is one.
+GIF is compared with a pipe into `ffmpeg` with palettegen and paletteuse, which is how VideoHelperSuite writes it.
 Needs ComfyUI (COMFYUI_PATH, or the copy of dev.py).
 Usage: `python3 dev.py bench --frames 2000 --size 512 --runs 3`, `... --frames 250 --size 544 --width 960 --only gif`.
 """

@@ -25,13 +25,13 @@ from _options import benchmark_options, read_options
 from _peers import MIB, ROOT, above_weights, print_table, seeded_weights
 
 from i2v_core import generate, load_checkpoint
-from i2v_core.__main__ import DEMO, read_picture
+from i2v_core.__main__ import DEMO
 from i2v_core.generate import Animator, GenerateConfig
 from i2v_core.model.autoencoder import AutoencoderConfig
 from i2v_core.model.image_projection import ImageProjection, ImageProjectionConfig
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from i2v_core.presets import PRESETS
-from i2v_core.video import clip_to_frames, write_video
+from i2v_core.video import clip_to_frames, read_picture, write_video
 from i2v_core.weights import Checkpoint
 from i2v_core.weights.companions.image import ClipImageConfig, ClipImageEncoder, build_image_tower
 from i2v_core.weights.companions.text import ClipTextConfig, ClipTextEncoder, build_text_tower

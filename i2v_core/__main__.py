@@ -8,8 +8,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from torch import Tensor
-
 from . import generate, load_checkpoint, save_checkpoint
 from .denoiser import Denoiser
 from .diffusion.guidance import ScaleSchedule, parse_scale
@@ -35,7 +33,7 @@ DEMO = Path(__file__).resolve().parents[1] / "demo" / "i2v_demo.safetensors"
 
 def animate(arguments: argparse.Namespace) -> None:
     """Animate a picture and write a video."""
-    from .video import clip_to_frames, write_video
+    from .video import clip_to_frames, read_picture, write_video
 
     checkpoint, denoiser = load_denoiser(arguments, compiled=arguments.compile)
     clip = generate.animate(
@@ -51,7 +49,7 @@ def story(arguments: argparse.Namespace) -> None:
     """Animate a picture part by part, each with its own prompt from where the last one ended, and write a video."""
     from .metrics.color_drift import color_drift
     from .stories import read_story, tell_story
-    from .video import clip_to_frames, write_video
+    from .video import clip_to_frames, read_picture, write_video
 
     parts = read_story(arguments.story)
     checkpoint, denoiser = load_denoiser(arguments, compiled=arguments.compile)
@@ -143,7 +141,16 @@ def measure(arguments: argparse.Namespace) -> None:
     """Compare a video with the picture and the prompt that it was made from; show them side by side if asked to."""
     from .metrics.camera_motion import measure_camera_motion
     from .metrics.pixels import psnr
-    from .video import Encoding, fit_image, frames_to_clip, read_video, side_by_side, to_model_range, write_video
+    from .video import (
+        Encoding,
+        fit_image,
+        frames_to_clip,
+        read_picture,
+        read_video,
+        side_by_side,
+        to_model_range,
+        write_video,
+    )
 
     video = read_video(arguments.video)
     if arguments.preview:
@@ -167,16 +174,6 @@ def load_denoiser(arguments: argparse.Namespace, *, compiled: bool = False) -> t
         compile_blocks(denoiser.network)
         progress("the first step compiles the network block by block, which takes a minute or more")
     return checkpoint, denoiser
-
-
-def read_picture(path: str) -> Tensor:
-    """A picture `h w c` in uint8, with its transparency if it has any."""
-    import numpy
-    import torch
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return torch.from_numpy(numpy.array(image.convert("RGBA" if "A" in image.getbands() else "RGB")))
 
 
 def generation(arguments: argparse.Namespace) -> GenerateConfig:

@@ -72,10 +72,10 @@ def check_ranges(config: Any, place: str = "", **ranges: tuple[float, float]) ->
             raise ValueError(f"{_key(place, name)} must be {wanted}, got {shown(value)}")
 
 
-def shown(value: Any) -> str:
-    """A value as a sentence quotes it, short."""
-    text = value if isinstance(value, str) else repr(value)
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
+def shown(value: Any, most: int = SHOWN) -> str:
+    """A value as a sentence quotes it, short and in one line."""
+    text = " ".join((value if isinstance(value, str) else repr(value)).split())
+    return text if len(text) <= most else f"{text[:most]}..."
 
 
 def _decode(hint: Any, value: Any, place: str) -> Any:

@@ -2,12 +2,13 @@
 
 import errno
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from .temporary import remove_stale, temporary_name
 
 StrPath = str | os.PathLike[str]
 
@@ -20,15 +21,16 @@ def atomic_path(path: StrPath) -> Iterator[Path]:
     """Yield a temporary name in the folder of `path`; success renames it to `path`, an exception deletes it.
 
     The content is on the disk (fsync) before the rename: a power cut leaves the old file or the new one. An
-    existing file is replaced.
+    existing file is replaced. What a killed process of ours left in the folder is removed.
 
     Raises:
         FileNotFoundError, NotADirectoryError, PermissionError, OSError: the folder is missing, is no folder,
             is not writable, or its disk is full. The sentence names the folder.
     """
     target = Path(path).absolute()
+    remove_stale(target.parent)
     # A name of our own instead of tempfile's: mkstemp makes files that only their owner may read.
-    temporary = target.with_name(f".i2v-{secrets.token_hex(6)}.tmp")
+    temporary = temporary_name(target.parent)
     try:
         with _explained(target):
             temporary.touch(exist_ok=False)
@@ -60,7 +62,8 @@ def atomic_folder(path: StrPath) -> Iterator[Path]:
     target = Path(path).absolute()
     if target.exists():
         raise FileExistsError(f"'{target}' exists already. Choose another name for the folder.")
-    temporary = target.with_name(f".i2v-{secrets.token_hex(6)}.tmp")
+    remove_stale(target.parent)
+    temporary = temporary_name(target.parent)
     try:
         with _explained(target):
             temporary.mkdir()

@@ -17,12 +17,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from .decoding import shown
 from .files import StrPath
 
 SIZE = 1 << 20  # bytes of what people write: a caption, a story, a configuration
 LARGE = 1 << 26  # bytes of what programs write: frame times of a long clip, captions by name
 LINE = 1 << 20  # characters of one line of a table, which is read row by row and may have any length
 DEPTH, DIGITS, KEYS = 64, 100, 64
+SHOWN_COLUMNS = 12
 INTEGERS = range(-(2**63), 2**64)  # seeds of the host go up to 2^64 - 1
 
 MARKS = (
@@ -215,10 +217,11 @@ class _Counted:
 
 
 def _check_header(header: Sequence[str], needed: Collection[str], path: StrPath) -> None:
+    columns = ", ".join(map(shown, header[:SHOWN_COLUMNS]))
     if needed and not set(header) & set(needed):
-        raise TextFileError(f"'{path}' has the columns {', '.join(header)}; expected one of {', '.join(needed)}")
+        raise TextFileError(f"'{path}' has the columns {columns}; expected one of {', '.join(needed)}")
     if len(set(header)) < len(header):
-        raise TextFileError(f"'{path}' has two columns of one name: {', '.join(header)}")
+        raise TextFileError(f"'{path}' has two columns of one name: {columns}")
 
 
 def _lines(path: StrPath) -> Iterator[tuple[int, str]]:

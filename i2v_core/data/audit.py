@@ -38,6 +38,7 @@ class AuditRow:
     variable: bool = False
     cuts: int = 0
     content: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ class Audit:
             "variable_rate": [row.name for row in used if row.variable],
             "rotated": [row.name for row in used if row.rotation],
             "with_cuts": [row.name for row in used if row.cuts],
+            "notes": {row.name: list(row.notes) for row in used if row.notes},
             "skipped": {row.name: row.problem for row in self.rows if row.problem},
         }
 
@@ -97,6 +99,7 @@ class Audit:
             names: list[str] = summary[key]  # type: ignore[assignment]
             if names:
                 lines.append(f"{title}: {len(names)}: {_shortened(names[:SHOWN], len(names))}")
+        lines += _told(used)
         skipped = [row for row in self.rows if row.problem]
         lines += [f"skipped: {row.name}: {row.problem}" for row in skipped[: 5 * SHOWN]]
         if len(skipped) > 5 * SHOWN:
@@ -148,7 +151,7 @@ def audit_entry(entry: Entry, store: RecordStore, config: DataConfig) -> AuditRo
     record = store.get(entry.media, config.avoid_cuts)
     if record.index is None:
         return AuditRow(entry.name, record.problem, captioned)
-    index, cuts = record.index, cuts_of(record, config)
+    index, look, cuts = record.index, record.index.look, cuts_of(record, config)
     timed = not isinstance(entry.media, FrameFolder) or config.image_fps is not None
     timeline = make_timeline(index, cuts, config.run_frames, timed)
     return AuditRow(
@@ -158,12 +161,13 @@ def audit_entry(entry: Entry, store: RecordStore, config: DataConfig) -> AuditRo
         frames=len(index),
         fps=round(float(index.fps), 6) if timed else 0.0,
         seconds=round(float(index.duration), 3) if timed else 0.0,
-        height=record.height,
-        width=record.width,
-        rotation=record.rotation,
+        height=look.height,
+        width=look.width,
+        rotation=look.rotation,
         variable=record.variable,
         cuts=len(cuts),
         content=record.content,
+        notes=tuple(index.notes()),
     )
 
 
@@ -188,6 +192,15 @@ def unsuitable(timeline: Timeline, config: DataConfig) -> str:
         shots = f"its longest of {len(timeline.shots)} shots" if len(timeline.shots) > 1 else "it"
         return f"is too short: {shots} has {end - first} frames, too few for {config.frames} {asked}"
     return ""
+
+
+def _told(rows: Iterable[AuditRow]) -> list[str]:
+    """A line for every note, with the files that it is about."""
+    names: dict[str, list[str]] = {}
+    for row in rows:
+        for note in row.notes:
+            names.setdefault(note, []).append(row.name)
+    return [f"{note}: {len(of)}: {_shortened(of[:SHOWN], len(of))}" for note, of in names.items()]
 
 
 def _counted(values: Iterable[str]) -> dict[str, int]:

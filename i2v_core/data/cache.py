@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from ..files import atomic_path
+from ..unusable import UNUSABLE
 from ..video import to_model_range
 from .audit import OnFile
 from .clip import FileClip
@@ -171,7 +172,7 @@ def _shared_out(count: int, part: int, parts: int) -> list[int]:
 def _keep_latents(cached: CachedClips, file: UsedFile, encoders: Encoders) -> None:
     try:
         timeline = cached.clips.timeline(file)
-    except (ValueError, OSError) as error:
+    except UNUSABLE as error:
         raise UnreadableError(error) from error
     path = cached.latents_path(file, timeline)
     if not path.exists():
@@ -202,7 +203,7 @@ def _pictures(file: UsedFile, timeline: Timeline) -> Iterator[Tensor]:
     """The usable frames, `h w 3` each; what is wrong with the file is an UnreadableError."""
     try:
         yield from file.media.stream(timeline.frames(), timeline.index, file.size, decoder_threads())
-    except (ValueError, OSError) as error:
+    except UNUSABLE as error:
         raise UnreadableError(error) from error
 
 

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from torch.utils.data import Dataset, get_worker_info
 
+from ..unusable import UNUSABLE
 from ..video import frames_to_clip
 from .audit import Audit, OnFile, cuts_of, examine_all, record_store
 from .clip import FileClip, integer, seeded
@@ -93,7 +94,7 @@ class FileClips(Dataset[FileClip]):
             file = self.files[number]
             try:
                 return read(self.choose(file, item))
-            except (ValueError, OSError) as error:
+            except UNUSABLE as error:
                 if file.name not in self._named:
                     logger.warning("%s is skipped: %s", file.name, error)
                     self._named.add(file.name)

@@ -30,6 +30,7 @@ from ..text_files import (
     read_lines,
     read_text,
 )
+from ..unusable import UNUSABLE, reason, shortened
 from ..video.sources import FileSlice
 from .media import FrameFolder, Media, VideoFile, is_picture, is_video, natural
 
@@ -157,10 +158,15 @@ def _row(read: Row, place: str, root: Path, image_fps: float | None) -> Entry:
     if file is None:
         return Entry(place, None, problem=f"names no file under {', '.join(FILE_KEYS)}")
     caption = _caption(row) or (row.get("name") if row.get("videoid") else None)
-    # WebVid's files lie in `videos/` beside its table.
-    path = next((found for folder in (root, root / "videos") if (found := folder / file).exists()), root / file)
-    media: Media = FrameFolder(str(path), image_fps) if path.is_dir() else VideoFile(str(path))
-    return Entry(file, media, (caption or "").strip() or None, "" if path.exists() else "does not exist")
+    try:
+        # WebVid's files lie in `videos/` beside its table.
+        path = next((found for folder in (root, root / "videos") if (found := folder / file).exists()), root / file)
+        media: Media = FrameFolder(str(path), image_fps) if path.is_dir() else VideoFile(str(path))
+        problem = "" if path.exists() else "does not exist"
+    except UNUSABLE as error:
+        # A caption in the column of the file is too long for a name.
+        return Entry(place, None, problem=f"names no file: '{shortened(file)}' ({reason(error)})")
+    return Entry(file, media, (caption or "").strip() or None, problem)
 
 
 def _from_tar(archive: Path) -> Iterator[Entry]:

@@ -11,10 +11,13 @@ from typing import BinaryIO, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ..video import FrameIndex, as_fps, fit_image, index_frames, read_frames, stream_frames
-from ..video.scan import THUMBNAIL, Thumbnail, scan_video
+from ..video.look import Look
+from ..video.pictures import picture_size, read_picture
+from ..video.scan import THUMBNAIL, scan_video
 from ..video.sources import FileSlice
 
 VIDEO_SUFFIXES = frozenset(
@@ -37,10 +40,10 @@ class Media(Hashable, Protocol):
         """SHA-256 of everything in it."""
 
     def index(self) -> FrameIndex:
-        """Time of every frame; ValueError if it cannot be read."""
+        """Time of every frame and their look; ValueError if it cannot be read."""
 
-    def thumbnails(self) -> Iterator[Thumbnail]:
-        """All frames in order, small; ValueError if they cannot be decoded."""
+    def thumbnails(self, index: FrameIndex) -> Iterator[NDArray[np.uint8]]:
+        """All frames in order, small, `h w 3`; ValueError for what `read` could not give."""
 
     def read(self, frames: Sequence[int], index: FrameIndex, size: tuple[int, int], threads: int) -> Tensor:
         """These frames, in any order, resized and cropped to (height, width): `t h w 3`, uint8."""
@@ -66,8 +69,8 @@ class VideoFile:
     def index(self) -> FrameIndex:
         return index_frames(self.source)
 
-    def thumbnails(self) -> Iterator[Thumbnail]:
-        return scan_video(self.source, threads=1)
+    def thumbnails(self, index: FrameIndex) -> Iterator[NDArray[np.uint8]]:
+        return scan_video(self.source, index, threads=1)
 
     def read(self, frames: Sequence[int], index: FrameIndex, size: tuple[int, int], threads: int) -> Tensor:
         return read_frames(self.source, frames, index=index, size=size, threads=threads).frames
@@ -99,19 +102,18 @@ class FrameFolder:
         return digest.hexdigest()
 
     def index(self) -> FrameIndex:
-        count = len(self._files())
-        if not count:
+        files = self._files()
+        if not files:
             raise ValueError(f"'{self.folder}' holds no pictures.")
         rate = as_fps(self.fps or 1)
-        numbers = tuple(range(count))
-        return FrameIndex(numbers, numbers, 1 / rate, rate, Fraction(count) / rate)
+        numbers = tuple(range(len(files)))
+        look = Look(*picture_size(files[0]))
+        return FrameIndex(numbers, numbers, 1 / rate, rate, Fraction(len(files)) / rate, look)
 
-    def thumbnails(self) -> Iterator[Thumbnail]:
-        for number, path in enumerate(self._files()):
-            picture = open_picture(path)
-            width, height = THUMBNAIL
-            small = fit_image(torch.from_numpy(picture), height, width, "stretch").numpy()
-            yield Thumbnail(small, number, False, (picture.shape[0], picture.shape[1]), 0)
+    def thumbnails(self, index: FrameIndex) -> Iterator[NDArray[np.uint8]]:
+        width, height = THUMBNAIL
+        for path in self._files():
+            yield fit_image(read_picture(path), height, width, "stretch").numpy()
 
     def read(self, frames: Sequence[int], index: FrameIndex, size: tuple[int, int], threads: int) -> Tensor:
         return torch.stack(list(self.stream(frames, index, size, threads)))
@@ -121,7 +123,7 @@ class FrameFolder:
         if len(files) != len(index):
             raise ValueError(f"'{self.folder}' had {len(index)} pictures and has {len(files)} now: start again.")
         for i in frames:
-            yield fit_image(torch.from_numpy(open_picture(files[i])), *size)
+            yield fit_image(read_picture(files[i]), *size)
 
 
 def is_video(path: Path) -> bool:
@@ -135,18 +137,6 @@ def is_picture(path: Path) -> bool:
 def natural(name: str) -> list[tuple[int, int, str]]:
     """Sorting key under which numbers inside names count as numbers."""
     return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", name) if part]
-
-
-def open_picture(path: Path) -> np.ndarray:
-    """RGB or RGBA `h w c` in uint8, upright. Raises ValueError for what is no picture."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            return np.array(upright.convert("RGBA" if "A" in upright.getbands() else "RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise ValueError(f"'{path}' cannot be read as a picture ({error}).") from error
 
 
 def _stamp(path: Path) -> str:

@@ -2,24 +2,22 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
-from itertools import islice, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from ..files import atomic_path
 from ..text_files import LARGE, read_json
+from ..unusable import UNUSABLE, reason
 from ..video import FrameIndex
-from ..video.scan import Thumbnail, frame_changes
+from ..video.look import Look
+from ..video.scan import frame_changes
 from .media import Media
 
-VERSION = 1
+VERSION = 2
 # Of the mean distance between frames, beyond which a distance counts as another; containers round to ticks.
 UNEVEN = 0.2
 
@@ -30,18 +28,13 @@ class FileRecord:
 
     Attributes:
         content: SHA-256 of the file.
-        index: time of every frame.
-        height, width: in pixels, upright.
-        rotation: in degrees, as the file asks players to turn it.
+        index: time of every frame, and how they are shown; kept beside a problem if only some cannot be decoded.
         changes: of every frame from the one before (`frame_changes`); None if that was not asked for.
     """
 
     problem: str = ""
     content: str = ""
     index: FrameIndex | None = None
-    height: int = 0
-    width: int = 0
-    rotation: int = 0
     changes: tuple[float, ...] | None = None
 
     @property
@@ -63,44 +56,17 @@ def examine(media: Media, look: bool) -> FileRecord:
     """Find out about a file; what is wrong becomes the record's problem.
 
     Args:
-        look: decode everything, which finds damaged frames and scene cuts; otherwise the first frame only.
+        look: decode everything, which finds damaged frames and scene cuts; otherwise the first frames only.
     """
+    record = FileRecord()
     try:
         index = media.index()
-        pass_over = _Pass(None if look else 1)
-        changes = frame_changes(pass_over.pictures(media.thumbnails()))
-        if pass_over.first is None:
-            raise ValueError("no frame can be decoded")
-        record = FileRecord("", media.content_hash(), index, *pass_over.first.size, pass_over.first.rotation)
-        return replace(record, changes=changes, problem=pass_over.damage(index)) if look else record
-    except (ValueError, OSError) as error:
-        return FileRecord(problem=" ".join(str(error).split()))
-
-
-class _Pass:
-    """Hands the thumbnails' pixels on and keeps what else they tell."""
-
-    def __init__(self, limit: int | None) -> None:
-        self.limit = limit
-        self.first: Thumbnail | None = None
-        self.damaged: int | None = None
-        self.seen: list[int | None] = []
-
-    def pictures(self, thumbnails: Iterator[Thumbnail]) -> Iterator[NDArray[np.uint8]]:
-        for number, thumbnail in enumerate(islice(thumbnails, self.limit)):
-            self.first = self.first or thumbnail
-            if thumbnail.damaged and self.damaged is None:
-                self.damaged = number
-            self.seen.append(thumbnail.pts)
-            yield thumbnail.pixels
-
-    def damage(self, index: FrameIndex) -> str:
-        """What is wrong with the file, or nothing."""
-        if self.damaged is not None:
-            return f"frame {self.damaged} is damaged"
-        if missing := set(index.pts) - set(self.seen):
-            return f"frame {index.pts.index(min(missing))} and {len(missing) - 1} more cannot be decoded"
-        return ""
+        record = FileRecord(content=media.content_hash(), index=index)
+        if look:
+            record = replace(record, changes=frame_changes(media.thumbnails(index)))
+    except UNUSABLE as error:
+        return replace(record, problem=reason(error))
+    return record
 
 
 @dataclass(frozen=True)
@@ -114,7 +80,7 @@ class RecordStore:
         try:
             path = self._path(media.stamp())
         except OSError as error:
-            return FileRecord(problem=f"cannot be opened ({error.strerror})")
+            return FileRecord(problem=f"cannot be opened ({reason(error)})")
         kept = _read(path)
         if kept is not None and (kept.changes is not None or kept.problem or not look):
             return kept
@@ -149,14 +115,20 @@ def _read(path: Path) -> FileRecord | None:
 def _decoded(values: dict[str, Any]) -> FileRecord:
     index, changes = values.pop("index"), values.pop("changes")
     if index is not None:
-        fractions = (Fraction(index[name]) for name in ("time_base", "fps", "duration"))
-        index = FrameIndex(tuple(index["pts"]), tuple(index["keyframes"]), *fractions)
+        base, fps, duration = (Fraction(index[name]) for name in ("time_base", "fps", "duration"))
+        look = Look(**index["look"] | {"aspect": Fraction(index["look"]["aspect"])})
+        numbers = None if index["numbers"] is None else range(*index["numbers"])
+        pts, keyframes = tuple(index["pts"]), tuple(index["keyframes"])
+        index = FrameIndex(pts, keyframes, base, fps, duration, look, numbers, index["lost"])
     return FileRecord(**values, index=index, changes=None if changes is None else tuple(changes))
 
 
 def _encoded(record: FileRecord) -> dict[str, Any]:
     values = asdict(record)
     if values["index"] is not None:
-        fractions = {name: str(values["index"][name]) for name in ("time_base", "fps", "duration")}
-        values["index"] |= fractions
+        index = values["index"]
+        index |= {name: str(index[name]) for name in ("time_base", "fps", "duration")}
+        index["look"]["aspect"] = str(index["look"]["aspect"])
+        numbers = index["numbers"]
+        index["numbers"] = None if numbers is None else (numbers.start, numbers.stop)
     return values

@@ -8,8 +8,7 @@ from itertools import pairwise
 
 import torch
 
-from ..video import FrameIndex
-from ..video.read import as_fps
+from ..video import FrameIndex, as_fps
 from .clip import integer
 from .config import DataConfig
 

@@ -9,14 +9,22 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-import torch
 from torch import Tensor
 
 from ..decoding import RATES, check_ranges
 from ..files import StrPath
 from ..text_files import LARGE, read_json, read_text
-from ..video import Clip, FitMode, FrameIndex, fit_image, frames_to_clip, index_frames, read_video, to_model_range
+from ..video import (
+    Clip,
+    FitMode,
+    FrameIndex,
+    fit_image,
+    frames_to_clip,
+    index_frames,
+    read_picture,
+    read_video,
+    to_model_range,
+)
 from .measures import asked_motion
 
 VIDEOS = (".mp4", ".webm", ".mkv", ".mov")
@@ -151,13 +159,9 @@ def find_items(
     ]  # fmt: skip
 
 
-def read_picture(path: Path, height: int, width: int, mode: FitMode) -> Tensor:
+def fitted_picture(path: Path, height: int, width: int, mode: FitMode) -> Tensor:
     """A picture at a clip's size, as `3 h w` in [-1, 1]."""
-    from PIL import Image
-
-    with Image.open(path) as image:
-        picture = torch.from_numpy(np.array(image.convert("RGBA" if "A" in image.getbands() else "RGB")))
-    return to_model_range(fit_image(picture, height, width, mode)).permute(2, 0, 1)
+    return to_model_range(fit_image(read_picture(path), height, width, mode)).permute(2, 0, 1)
 
 
 def read_clip(path: Path, protocol: ClipProtocol) -> tuple[Tensor, float]:
@@ -170,7 +174,9 @@ def _by_name(folder: StrPath, endings: tuple[str, ...]) -> dict[str, Path]:
     place = Path(folder)
     if not place.is_dir():
         raise FileNotFoundError(f"There is no folder '{folder}'.")
-    return {path.stem: path for path in sorted(place.iterdir()) if path.suffix.lower() in endings}
+    # macOS keeps `._NAME` beside files on foreign disks.
+    found = (path for path in sorted(place.iterdir()) if not path.name.startswith("."))
+    return {path.stem: path for path in found if path.suffix.lower() in endings}
 
 
 def _captions(given: Path | None, places: Sequence[Path]) -> dict[str, str]:

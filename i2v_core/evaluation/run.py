@@ -11,8 +11,9 @@ from torch import Tensor
 
 from ..files import atomic_path
 from ..text_files import LARGE, read_json
+from ..unusable import UNUSABLE
 from .controls import control_clips
-from .items import ClipProtocol, Item, find_items, read_clip, read_picture
+from .items import ClipProtocol, Item, find_items, fitted_picture, read_clip
 from .measures import Sample, measure_clip
 from .networks import NetworkFiles, Networks
 from .processes import Processes
@@ -152,15 +153,15 @@ def read_features(output: Path, items: list[Item], row: str, kind: str) -> list[
 def _read(path: Path | None, protocol: ClipProtocol) -> tuple[tuple[Tensor, float] | None, str | None]:
     try:
         return (None if path is None else read_clip(path, protocol)), None
-    except (ValueError, OSError) as error:
+    except UNUSABLE as error:
         return None, str(error)
 
 
 def _given_image(item: Item, clip: Tensor, protocol: ClipProtocol) -> tuple[Tensor | None, str | None]:
     height, width = clip.shape[-2:]
     try:
-        return (None if item.image is None else read_picture(item.image, height, width, protocol.fit)), None
-    except (ValueError, OSError) as error:
+        return (None if item.image is None else fitted_picture(item.image, height, width, protocol.fit)), None
+    except UNUSABLE as error:
         return None, f"The given image cannot be used: {error}"
 
 

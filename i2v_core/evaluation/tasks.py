@@ -6,14 +6,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from ..data.layouts import Entry, list_entries
 from ..data.media import VideoFile
 from ..data.moving_crops import MOTIONS, MovingCrops, MovingCropsConfig
 from ..text_files import read_text
-from ..video import clip_to_frames, fit_image, to_bytes
+from ..unusable import UNUSABLE
+from ..video import clip_to_frames, fit_image, read_picture, to_bytes
 from .items import PICTURES, VIDEOS, ClipProtocol, read_clip
 from .protocol import GenerationProtocol
 
@@ -62,7 +62,8 @@ def find_sources(protocol: GenerationProtocol, cut: ClipProtocol) -> Sources:
     folder = Path(protocol.folder)
     if not folder.exists():
         raise FileNotFoundError(f"There is no folder '{folder}': set the protocol's folder to where the data lies.")
-    pictures = sorted(p for p in folder.iterdir() if p.suffix.lower() in PICTURES) if folder.is_dir() else []
+    files = folder.iterdir() if folder.is_dir() else ()
+    pictures = sorted(p for p in files if p.suffix.lower() in PICTURES and not p.name.startswith("."))
     found = [_beside(picture) for picture in pictures] if pictures else list(_listed(folder))
     if protocol.choose == "random":
         random.Random(protocol.seed).shuffle(found)
@@ -84,18 +85,13 @@ def find_sources(protocol: GenerationProtocol, cut: ClipProtocol) -> Sources:
 
 def load_task(source: Source, protocol: GenerationProtocol, cut: ClipProtocol) -> Task:
     """Read what a clip needs, at the size of the protocol."""
-    import numpy as np
-    from PIL import Image
-
     seed = protocol.seed + source.number
     if source.picture is None and source.video is None:
         return _moving_crop(source, protocol, cut, seed)
     truth = None if source.video is None else read_clip(source.video, cut)[0]
     if source.picture is not None:
-        with Image.open(source.picture) as opened:
-            pixels = torch.from_numpy(np.array(opened.convert("RGB")))
         assert cut.height is not None and cut.width is not None
-        image = fit_image(pixels, cut.height, cut.width)
+        image = fit_image(read_picture(source.picture), cut.height, cut.width)
     else:
         assert truth is not None
         image = to_bytes(clip_to_frames(truth[:, :1]))[0]
@@ -155,7 +151,7 @@ def _problem(source: Source, protocol: GenerationProtocol, cut: ClipProtocol) ->
         return ""
     try:
         available, wanted = cut.available(source.video), cut.frames or 1
-    except (ValueError, OSError) as error:
+    except UNUSABLE as error:
         return f"cannot be read: {error}"
     return "" if available >= wanted else f"has {available} frames of the {wanted} that are asked for"
 

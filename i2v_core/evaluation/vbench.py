@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from ..video import read_picture, to_rgb
 from .items import Item
 
 LONGEST = 200  # bytes of a caption that every file system takes as a name
@@ -44,8 +45,8 @@ def export_vbench(items: Sequence[Item], label: str, folder: Path) -> int:
     for part in ("videos", "images"):
         (folder / part).mkdir(parents=True, exist_ok=True)
     for caption, path in images.items():
-        with Image.open(path) as image:
-            image.convert("RGB").save(folder / "images" / f"{caption}.jpg", quality=95)
+        picture = to_rgb(read_picture(path)).numpy()
+        Image.fromarray(picture).save(folder / "images" / f"{caption}.jpg", quality=95)
     counted: Counter[str] = Counter()
     for item in items:
         caption = str(item.caption)

@@ -300,7 +300,7 @@ def _sync(folder: Path, *, names_only: bool = False) -> None:
     """Bring a folder's files to the disk, so that its name is not given before its content."""
     for path in [*([] if names_only else folder.iterdir()), folder]:
         with suppress(PermissionError):  # folders cannot be opened on Windows
-            handle = os.open(path, os.O_RDONLY)
+            handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)  # Windows wants to write to files
             try:
                 os.fsync(handle)
             finally:

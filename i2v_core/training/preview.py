@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor
@@ -11,7 +10,7 @@ from ..data.clips import Clip, ClipData
 from ..denoiser import Denoiser
 from ..files import atomic_path
 from ..generate import GenerateConfig, animate
-from ..video import clip_to_frames, to_bytes, to_unit_range, write_video
+from ..video import clip_to_frames, read_picture, to_bytes, to_rgb, to_unit_range, write_video
 from ..video.frames import fit_size
 from ..weights import Checkpoint
 from .config import ValidationConfig
@@ -35,7 +34,7 @@ def given_picture(clip: Clip, config: ValidationConfig) -> tuple[Tensor, str]:
     """The picture `h w c` and the prompt of the previews: the configuration's, or else those of a clip of the data."""
     prompt = clip.caption if config.prompt is None else config.prompt
     if config.image is not None:
-        return read_picture(config.image), prompt
+        return to_rgb(read_picture(config.image)), prompt
     return to_unit_range(rearrange(clip.image, "c h w -> h w c")).clamp(0, 1), prompt
 
 
@@ -56,11 +55,3 @@ def contact_sheet(frames: Tensor) -> Tensor:
     columns = min(COLUMNS, len(frames))
     blank = torch.zeros_like(frames[:1]).expand(-len(frames) % columns, -1, -1, -1)
     return rearrange(torch.cat([frames, blank]), "(r n) h w c -> (r h) (n w) c", n=columns)
-
-
-def read_picture(path: str) -> Tensor:
-    """A picture file as `h w c` in uint8."""
-    from PIL import Image
-
-    with Image.open(path) as image:
-        return torch.from_numpy(np.array(image.convert("RGB")))

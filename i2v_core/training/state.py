@@ -86,7 +86,7 @@ class RunState:
         numbers = read_numbers(folder)
         try:
             place = Place.of(numbers.get("place"))
-            steps = None if self.average is None else count(numbers.get("average_steps"), "average_steps")
+            steps = None if self.average is None else _average_steps(numbers.get("average_steps"))
             scaler = None if self.scaler is None else _scaler(numbers.get("scaler"))
         except ValueError as error:
             raise ValueError(f"'{folder}' is no checkpoint from which this training can go on: {error}") from error
@@ -153,7 +153,16 @@ def _restored(parameter: nn.Parameter, state: str, tensor: Tensor, eight_bit: bo
     return moved
 
 
+def _average_steps(steps: Any) -> int:
+    if steps is None:
+        raise ValueError("it holds no moving average; train.ema.decay = 0 goes on without")
+    return count(steps, "average_steps")
+
+
 def _scaler(state: Any) -> dict[str, Any]:
+    """What a scaler goes on from; one that had no part in the training yet begins anew."""
+    if state is None:
+        return {}
     scale = state.get("scale") if isinstance(state, dict) else None
     if not isinstance(scale, float) or not 0 < scale < math.inf:
         raise ValueError("the scale of the gradients has to be a number above 0")

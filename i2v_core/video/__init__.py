@@ -13,7 +13,9 @@ from .frames import (
     to_rgb,
     to_unit_range,
 )
-from .read import Clip, FrameIndex, as_fps, index_frames, read_frames, read_video, select_frames, stream_frames
+from .index import FrameIndex, as_fps, index_frames
+from .pictures import read_picture
+from .read import Clip, read_frames, read_video, select_frames, stream_frames
 from .read_audio import read_audio
 from .side_by_side import side_by_side
 from .write import Encoding, WrittenVideo, play_order, write_video
@@ -37,6 +39,7 @@ __all__ = [
     "play_order",
     "read_audio",
     "read_frames",
+    "read_picture",
     "read_video",
     "select_frames",
     "side_by_side",

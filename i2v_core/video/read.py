@@ -4,62 +4,27 @@ A frame is addressed by its presentation time stamp (pts), never by an average r
 frame rate the average finds the wrong frames.
 """
 
-import math
-import os
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
-from pathlib import Path
-from typing import BinaryIO
 
 import av
 import torch
-from av.codec.context import ThreadType
 from av.container import InputContainer
-from av.stream import Disposition
 from av.video.stream import VideoStream
 from torch import Tensor
 
 from .color import to_rgb_array
+from .containers import open_video
+from .deinterlace import deinterlaced, with_neighbors
 from .frames import FitMode, fit_image
+from .index import FrameIndex, as_fps, decode, index_frames
+from .look import Look
 from .sources import Source
-
-
-@dataclass(frozen=True)
-class FrameIndex:
-    """Where the frames of a file lie: `pts` of all frames and of the keyframes (ascending, in units of
-    `time_base` seconds), the average `fps`, and the `duration` in seconds to the end of the last frame."""
-
-    pts: tuple[int, ...]
-    keyframes: tuple[int, ...]
-    time_base: Fraction
-    fps: Fraction
-    duration: Fraction
-
-    def __len__(self) -> int:
-        return len(self.pts)
-
-    def time(self, frame: int) -> Fraction:
-        """Return when a frame appears, in seconds after the first one."""
-        return (self.pts[frame] - self.pts[0]) * self.time_base
-
-    def between(self, start: Fraction | float, end: Fraction | float) -> "FrameIndex":
-        """Return the frames that appear from `start` on and before `end`, seconds after the first one, as a video of
-        their own. Raises ValueError if there are none."""
-        chosen = tuple(pts for i, pts in enumerate(self.pts) if start <= self.time(i) < end)
-        if not chosen:
-            raise ValueError(f"no frame lies between {float(start):g} and {float(end):g} s of the video")
-        begin = (chosen[0] - self.pts[0]) * self.time_base
-        return replace(self, pts=chosen, duration=min(Fraction(end), self.duration) - begin)
-
-    def at(self, time: Fraction) -> int:
-        """Return the frame on display at a time in seconds after the first one."""
-        # Containers round stamps to ticks (Matroska: 1 ms): one may lie half a tick after its true time.
-        slack = min(self.time_base / 2, Fraction(1, 1000)) + Fraction(1, 1_000_000)
-        return max(bisect_right(self.pts, self.pts[0] + (time + slack) / self.time_base) - 1, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,49 +35,6 @@ class Clip:
     frames: Tensor
     fps: Fraction
     times: tuple[float, ...]
-
-
-def as_fps(fps: Fraction | float) -> Fraction:
-    """Return frames per second as a fraction with denominator up to 1001, which holds NTSC rates exactly.
-
-    A float within half a thousandth of an NTSC rate means that rate: 23.976 is 24000/1001.
-    """
-    rate = Fraction(fps).limit_denominator(1001) if math.isfinite(fps) else Fraction(0)
-    ntsc = Fraction(round(rate) * 1000, 1001)
-    if isinstance(fps, float) and ntsc and abs(fps - ntsc) < 5e-4:
-        return ntsc
-    if rate <= 0:
-        raise ValueError(f"Expected a positive number of frames per second, got {fps}.")
-    return rate
-
-
-def index_frames(path: Source) -> FrameIndex:
-    """List the frames of a video file; the usual formats need no decoding for it.
-
-    Raises:
-        FileNotFoundError: no such file.
-        ValueError: not a readable video, no video stream, or no time stamps.
-    """
-    with open_video(path) as (container, stream):
-        listed = [
-            (packet.pts, packet.is_keyframe, packet.duration or 0)
-            for packet in container.demux(stream)
-            if packet.size and not packet.is_discard
-        ]
-        base, average = stream.time_base, stream.average_rate
-        codec = stream.codec_context.name
-    # VP8 has packets that are never shown, old AVI files have packets without stamps: only decoding tells.
-    if codec == "vp8" or any(pts is None for pts, _, _ in listed):
-        with open_video(path) as (container, stream):
-            listed = [(frame.pts, frame.key_frame, 0) for frame in container.decode(stream)]
-    durations = {pts: duration for pts, _, duration in listed if pts is not None}
-    if not durations or base is None:
-        raise ValueError(f"'{path}' holds no frames with time stamps. Convert it to mp4 first.")
-    pts = tuple(sorted(durations))
-    keyframes = tuple(sorted({pts for pts, is_keyframe, _ in listed if is_keyframe and pts is not None}))
-    span = (pts[-1] - pts[0]) * base
-    fps = _mean_rate(len(pts) - 1, span, average)
-    return FrameIndex(pts, keyframes or pts[:1], base, fps, span + (durations[pts[-1]] * base or 1 / fps))
 
 
 def read_frames(
@@ -165,15 +87,9 @@ def stream_frames(
     index = index or index_frames(path)
     if not indices or min(indices) < 0 or max(indices) >= len(index):
         raise ValueError(f"'{path}' has the frames 0 to {len(index) - 1}, asked for {list(indices)}.")
-    stamps, done = [index.pts[i] for i in indices], 0
-    for pts, frame in _decode(path, index, stamps, threads):
-        if pts != stamps[done]:
-            break
-        done += 1
-        picture = torch.from_numpy(to_rgb_array(frame))
+    for _, frame in numbered_frames(path, index, indices, threads):
+        picture = torch.from_numpy(to_rgb_array(frame, index.look))
         yield picture if size is None else fit_image(picture, *size, mode)
-    if done < len(stamps):
-        raise ValueError(f"Frame {indices[done]} of '{path}' cannot be decoded: copy or convert the file again.")
 
 
 def read_video(
@@ -253,14 +169,6 @@ def select_frames(
     return (selected[-frames:] if from_end and frames else selected[:frames]), rate
 
 
-def _mean_rate(steps: int, span: Fraction, declared: Fraction | None) -> Fraction:
-    # The declared rate is free of the stamps' rounding, but a mere wish in files with a variable rate.
-    if not span:
-        return declared or Fraction(1)
-    measured = (steps / span).limit_denominator(1001)
-    return declared if declared and abs(declared - measured) < measured / 50 else measured
-
-
 def _stretch(index: FrameIndex, start: Fraction, stride: int) -> Sequence[int]:
     return range(index.at(start), len(index), stride)
 
@@ -278,43 +186,64 @@ def _before(index: FrameIndex, last: int, stride: int, rate: Fraction | None) ->
     return [index.at(index.time(last) - i / rate) for i in reversed(range(samples))]
 
 
-@contextmanager
-def open_video(path: Source, threads: int = 0) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file and its video stream, as `open_container`; ValueError if it has none."""
-    with open_container(path) as container:
-        # The cover picture of a sound file is a video stream to FFmpeg, but not to us.
-        streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-        if not streams:
-            raise ValueError(f"'{path}' holds no video stream. Choose a file with pictures, such as an mp4.")
-        streams[0].thread_type, streams[0].thread_count = ThreadType.AUTO, threads
-        yield container, streams[0]
+def numbered_frames(
+    path: Source, index: FrameIndex, chosen: Sequence[int], threads: int
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Yield the chosen frames (ascending) with their numbers: the one way to them, for reading and for audits.
+
+    Raises:
+        FileNotFoundError, ValueError: as `open_video`, a frame that cannot be decoded, or another size in mid-file.
+    """
+    wanted = with_neighbors(chosen, len(index)) if index.look.interlaced else chosen
+    frames = _decoded(path, index, wanted, threads)
+    if index.look.interlaced:
+        keep = set(chosen)
+        frames = (each for each in deinterlaced(frames) if each[0] in keep)
+    done = 0
+    for number, frame in frames:
+        _check_size(path, index.look, number, frame)
+        done += 1
+        yield number, frame
+    if done < len(chosen):
+        raise ValueError(f"Frame {chosen[done]} of '{path}' cannot be decoded: copy or convert the file again.")
 
 
-@contextmanager
-def open_container(path: Source) -> Iterator[InputContainer]:
-    """Open a file; what FFmpeg cannot read inside the block is a ValueError naming the file."""
-    try:
-        with _readable(path) as readable, av.open(readable, "r") as container:
-            yield container
-    except av.FFmpegError as error:
+def _check_size(path: Source, look: Look, number: int, frame: av.VideoFrame) -> None:
+    height, width = look.size_of(frame)
+    if (height, width) != (look.height, look.width):
         raise ValueError(
-            f"'{path}' cannot be read as a video ({error.strerror}). Expected a whole mp4, mov, webm or mkv."
-        ) from error
+            f"'{path}' changes its size at frame {number}, from {look.width}x{look.height} to {width}x{height}: "
+            "cut it there, or convert it to one size."
+        )
 
 
-@contextmanager
-def _readable(path: Source) -> Iterator[str | BinaryIO]:
-    """What PyAV opens."""
-    if not isinstance(path, str | os.PathLike):
-        with path.open() as stream:
-            yield stream
-    elif Path(path).is_file():
-        yield os.fspath(path)
-    else:
-        raise FileNotFoundError(f"There is no file '{path}'. Check the path.")
+def _decoded(
+    path: Source, index: FrameIndex, chosen: Sequence[int], threads: int
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    """Yield frames by their numbers, up to the first that does not come."""
+    if index.numbers is not None:
+        yield from _by_count(path, [index.numbers[i] for i in chosen], chosen, threads)
+        return
+    stamps = [index.pts[i] for i in chosen]
+    for number, stamp, (pts, frame) in zip(chosen, stamps, _by_stamp(path, index, stamps, threads), strict=False):
+        if pts != stamp:
+            return
+        yield number, frame
 
 
-def _decode(
+def _by_count(
+    path: Source, places: Sequence[int], chosen: Sequence[int], threads: int
+) -> Iterator[tuple[int, av.VideoFrame]]:
+    waiting = deque(zip(places, chosen, strict=True))
+    with open_video(path, threads) as opened:
+        for place, frame in enumerate(decode(*opened)):
+            if waiting and place == waiting[0][0]:
+                yield waiting.popleft()[1], frame
+            if not waiting:
+                return
+
+
+def _by_stamp(
     path: Source, index: FrameIndex, wanted: Sequence[int], threads: int
 ) -> Iterator[tuple[int, av.VideoFrame]]:
     """Yield the frames with these stamps (ascending), skipping groups of pictures that hold none of them."""
@@ -342,7 +271,7 @@ def _runs(index: FrameIndex, wanted: Sequence[int]) -> list[tuple[int, list[int]
 def _scan(container: InputContainer, stream: VideoStream, wanted: Sequence[int]) -> Iterator[tuple[int, av.VideoFrame]]:
     """Decode on and yield the frames with these stamps; stop after the last, or at one that does not come."""
     position = 0
-    for frame in container.decode(stream):
+    for frame in decode(container, stream):
         if frame.pts is None or frame.pts < wanted[position]:
             continue
         if frame.pts > wanted[position]:

@@ -6,7 +6,8 @@ import av
 import torch
 from torch import Tensor
 
-from .read import FrameIndex, open_container
+from .containers import audio_stream, open_container
+from .index import FrameIndex
 from .sources import Source
 
 
@@ -18,15 +19,16 @@ def read_audio(path: Source, index: FrameIndex, start: float, seconds: float) ->
         start, seconds: the stretch.
 
     Returns:
-        Samples `c s` in [-1, 1] and how many of them make a second; None if the file has no sound at all.
+        Samples `c s` in [-1, 1] and how many of them make a second; None if the file has no sound that can be decoded.
+        Of several tracks, the first that can be decoded.
 
     Raises:
         FileNotFoundError, ValueError: the file cannot be read.
     """
     with open_container(path) as container:
-        if not container.streams.audio:
+        stream = audio_stream(container)
+        if stream is None:
             return None
-        stream = container.streams.audio[0]
         rate = stream.rate
         begin = index.pts[0] * index.time_base + Fraction(start)
         count = max(round(seconds * rate), 0)

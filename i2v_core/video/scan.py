@@ -1,15 +1,14 @@
 """One pass over all frames of a video at thumbnail size: does everything decode, and where does the scene change?"""
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from statistics import median
 
-import av
 import numpy as np
 from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
-from .read import open_video
+from .index import FrameIndex
+from .read import numbered_frames
 from .sources import Source
 
 THUMBNAIL = (32, 18)  # width, height
@@ -17,27 +16,18 @@ NEIGHBORS = 5  # changes on either side that a cut is compared with
 STANDS_OUT = 3  # how many times a cut exceeds them
 
 
-@dataclass(frozen=True, eq=False)
-class Thumbnail:
-    """A decoded frame, small: RGB `h w 3`, its time stamp, whether the decoder had to guess, and the upright
-    (height, width) and rotation in degrees of the frame itself."""
-
-    pixels: NDArray[np.uint8]
-    pts: int | None
-    damaged: bool
-    size: tuple[int, int]
-    rotation: int
-
-
-def scan_video(source: Source, threads: int = 0) -> Iterator[Thumbnail]:
-    """Decode all frames of a video in display order.
+def scan_video(source: Source, index: FrameIndex, threads: int = 0) -> Iterator[NDArray[np.uint8]]:
+    """Decode all frames of a video in display order, at thumbnail size: RGB `h w 3`.
 
     Raises:
-        FileNotFoundError, ValueError: as `index_frames`, or something in between cannot be decoded.
+        FileNotFoundError, ValueError: as `numbered_frames`, or a frame that the decoder had to guess.
     """
-    with open_video(source, threads) as (container, stream):
-        for frame in container.decode(stream):
-            yield _thumbnail(frame)
+    width, height = THUMBNAIL
+    for number, frame in numbered_frames(source, index, range(len(index)), threads):
+        if frame.is_corrupt:
+            raise ValueError(f"Frame {number} of '{source}' is damaged: copy or convert the file again.")
+        small = frame.reformat(width=width, height=height, format="rgb24", interpolation=Interpolation.AREA)
+        yield small.to_ndarray().astype(np.uint8, copy=False)
 
 
 def frame_changes(pictures: Iterable[NDArray[np.uint8]]) -> tuple[float, ...]:
@@ -62,13 +52,3 @@ def find_cuts(changes: Sequence[float], threshold: float) -> tuple[int, ...]:
         if changes[i] >= threshold and changes[i] >= STANDS_OUT * median(around or [0.0]):
             cuts.append(i)
     return tuple(cuts)
-
-
-def _thumbnail(frame: av.VideoFrame) -> Thumbnail:
-    width, height = THUMBNAIL
-    small = frame.reformat(width=width, height=height, format="rgb24", interpolation=Interpolation.AREA)
-    turned = round(frame.rotation / 90) % 2
-    size = (frame.width, frame.height) if turned else (frame.height, frame.width)
-    return Thumbnail(
-        small.to_ndarray().astype(np.uint8, copy=False), frame.pts, frame.is_corrupt, size, round(frame.rotation)
-    )

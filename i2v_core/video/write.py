@@ -21,8 +21,8 @@ from .embed import embed_in_png, embed_in_webp
 from .formats import FORMATS, VideoFormat
 from .frames import check_picture, to_rgb
 from .gif import to_palette
+from .index import as_fps
 from .planes import PixelFormat, to_frame
-from .read import as_fps
 
 Frames = Iterable[Tensor]
 OnFrame = Callable[[int], None]

@@ -9,13 +9,14 @@ from typing import Any, cast
 import torch
 from torch import nn
 
+from ..decoding import shown
 from ..files import StrPath
 from ..model.image_injection import ImageAdapter, ImageAdapterConfig
 from ..model.image_retention import ImageRetention, ImageRetentionConfig
 from ..model.look_back import LookBack, LookBackConfig
 from ..model.temporal_noise_fusion import TemporalNoiseFusion, TemporalNoiseFusionConfig
 from .configs import decode_config, read_description
-from .contents import UNET, Part, Tensors, below, check_part
+from .contents import UNET, Part, Tensors, below, check_finite, check_part
 from .files import CheckpointError, read_tensors, write_tensors
 
 FORMAT = "1"
@@ -91,8 +92,8 @@ def read_adapter(path: StrPath, *, described: bool = False) -> AdapterContents:
             raise CheckpointError("it is no adapter of this pack but a whole model; load it with Load I2V Checkpoint")
         if kind not in ADAPTERS or file.metadata.get("i2v.format") != FORMAT:
             raise CheckpointError(
-                f"it is of kind '{kind}' in format {file.metadata.get('i2v.format')}, and this version reads "
-                f"{', '.join(ADAPTERS)} in format {FORMAT}; update this pack"
+                f"it is of kind '{shown(kind)}' in format {shown(file.metadata.get('i2v.format'))}, and this version "
+                f"reads {', '.join(ADAPTERS)} in format {FORMAT}; update this pack"
             )
         part = ADAPTERS[kind]
         config = decode_config(part.configs, read_description(file.metadata))
@@ -100,6 +101,8 @@ def read_adapter(path: StrPath, *, described: bool = False) -> AdapterContents:
         if len(tensors) + len(unet) != len(file.tensors):
             raise CheckpointError(f"it holds weights besides those under '{part.prefix}' and '{UNET.prefix}'")
         check_part(part, config, tensors)
+        if not described:
+            check_finite(file.tensors)
         return AdapterContents(kind, config, tensors, unet, file.metadata)
     except CheckpointError as error:
         raise CheckpointError(f"Cannot load '{Path(path).name}': {error}") from error

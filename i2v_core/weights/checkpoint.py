@@ -9,6 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from ..decoding import shown
 from ..diffusion.schedule import signal_scale
 from ..files import StrPath
 from ..model.autoencoder import Autoencoder
@@ -22,7 +23,7 @@ from .companions.image import ClipImageEncoder, load_image_encoder, make_image_e
 from .companions.text import ClipTextEncoder, load_text_encoder, make_text_encoder
 from .companions.usual import AUTOENCODER, IMAGE_ENCODER, TEXT_ENCODER
 from .configs import decode_config, read_description
-from .contents import PARTS, CheckpointContents, Part, Tensors, below, check_part
+from .contents import PARTS, CheckpointContents, Part, Tensors, below, check_finite, check_part
 from .files import CheckpointError, TensorFile, read_tensors, write_tensors
 from .foreign import TEXT_TOWERS, VISION_TOWER, linear_projections, read_foreign
 from .recognize import Dialect
@@ -62,12 +63,14 @@ def read_checkpoint(path: StrPath, *, preset: str | None = None, described: bool
         raise ValueError(f"there is no preset '{preset}'; choose one of {', '.join(PRESETS)}")
     try:
         file = read_tensors(path, described=described)
-        if "i2v.kind" not in file.metadata:
-            return read_foreign(file, preset)
-        contents = _read_own(file)
+        own = "i2v.kind" in file.metadata
+        contents = _read_own(file) if own else read_foreign(file, preset)
+        if not described:
+            for part in PARTS:
+                check_finite(getattr(contents, part.name) or {})
     except CheckpointError as error:
         raise CheckpointError(f"Cannot load '{Path(path).name}': {error}") from error
-    return contents if preset is None else replace(contents, preset=PRESETS[preset])
+    return contents if preset is None or not own else replace(contents, preset=PRESETS[preset])
 
 
 def load_checkpoint(
@@ -181,9 +184,9 @@ def _check_companions(checkpoint: Checkpoint) -> None:
 def _read_own(file: TensorFile) -> CheckpointContents:
     kind, version = file.metadata["i2v.kind"], file.metadata.get("i2v.format")
     if kind != "checkpoint":
-        raise CheckpointError(f"it is an adapter of this pack ({kind}); load it with I2V Load Adapter")
+        raise CheckpointError(f"it is an adapter of this pack ({shown(kind)}); load it with I2V Load Adapter")
     if version != FORMAT:
-        raise CheckpointError(f"it has format {version} and this version reads {FORMAT}; update this pack")
+        raise CheckpointError(f"it has format {shown(version)} and this version reads {FORMAT}; update this pack")
     configs = read_description(file.metadata)
     preset = decode_config((Preset,), configs.get("preset"))
     rest, fields = dict(file.tensors), dict[str, Any]()

@@ -19,6 +19,7 @@ from .recognize import Dialect
 from .refusals import list_names
 
 Tensors = dict[str, Tensor]
+SPARE_LAYERS = 256
 
 
 @dataclass(frozen=True)
@@ -99,16 +100,47 @@ def below(tensors: Mapping[str, Tensor], prefix: str) -> Tensors:
     return {name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
-def check_part(part: Part, config: Any, tensors: Mapping[str, Tensor]) -> None:
+class LimitedLayers:
+    """The layers of `torch.nn`, of which no more are built than a file can fill; the same `operations` as any other.
+
+    A description may ask for a hundred million blocks: building stops where the tensors end.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.left = most
+
+    def __getattr__(self, name: str) -> Any:
+        layer = getattr(nn, name)
+        if name == "Conv3d":  # the U-Net derives from it; other layers of every block are counted
+            return layer
+
+        def build(*args: Any, **kwargs: Any) -> nn.Module:
+            self.left -= 1
+            if self.left < 0:
+                raise CheckpointError("it describes many more layers than there are tensors")
+            return layer(*args, **kwargs)
+
+        return build
+
+
+def check_part(part: Part, config: Any, tensors: Mapping[str, Tensor], *, limited: bool = True) -> None:
     """Compare names, shapes and kind of the tensors with the network of this configuration.
+
+    Args:
+        limited: the network takes `operations`, so that it is built only as far as the tensors go.
 
     Raises CheckpointError naming the first few missing, unexpected or misshapen tensors, and their number.
     """
     label = part.name.replace("_", " ")
+    # A layer has at least one tensor; what is missing up to a few is worth to be named.
+    layers = {"operations": LimitedLayers(2 * len(tensors) + SPARE_LAYERS)} if limited else {}
     try:
-        wanted = part.build(config, device="meta").state_dict()
-    except (ValueError, RuntimeError, ZeroDivisionError) as error:
-        raise CheckpointError(f"no {label} can be built as it asks for: {error}") from error
+        wanted = part.build(config, device="meta", **layers).state_dict()
+    except CheckpointError:
+        raise
+    except (ValueError, RuntimeError, ArithmeticError, TypeError) as error:
+        reason = str(error).partition("\n")[0]
+        raise CheckpointError(f"no {label} can be built as it asks for: {reason}") from error
     problems = []
     if missing := wanted.keys() - tensors.keys():
         problems.append(f"{len(missing)} weights are missing: {list_names(missing)}")
@@ -125,3 +157,20 @@ def check_part(part: Part, config: Any, tensors: Mapping[str, Tensor]) -> None:
         problems.append(f"{len(integers)} weights are no floating-point numbers: {list_names(integers)}")
     if problems:
         raise CheckpointError(f"its {label} is not complete and exact: {'; '.join(problems)}")
+
+
+def check_finite(tensors: Mapping[str, Tensor]) -> None:
+    """Refuse weights that are no numbers, from which a network makes nothing but black frames.
+
+    One pass over the tensors: a sum is finite where all of its terms are, unless it overflows. Those on the device
+    "meta", which were only described, are passed over. Raises CheckpointError naming the first such tensor.
+    """
+    for name, tensor in tensors.items():
+        if tensor.is_meta or not tensor.is_floating_point() or tensor.itemsize < 2:
+            continue
+        if not tensor.sum(dtype=torch.float32).isfinite() and not (finite := tensor.isfinite()).all():
+            count = tensor.numel() - int(finite.sum())
+            raise CheckpointError(
+                f"{count} of the {tensor.numel()} numbers of its '{name}' are infinite or none (NaN): the file is "
+                "damaged, or its training had diverged"
+            )

@@ -1,6 +1,8 @@
 """Tensor files in and out: safetensors, and PyTorch's own format without ever executing what it carries."""
 
 import pickle
+import struct
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +13,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from ..decoding import shown
 from ..files import StrPath, atomic_path
 
 ZIP_MAGIC, PICKLE_MAGIC, GGUF_MAGIC = b"PK\x03\x04", b"\x80", b"GGUF"
+MOST_TENSORS = 1 << 15  # in one file; full checkpoints with all companions have some thousand
+MOST_HEADER = 1 << 24  # bytes; trainers write megabytes of notes into it
+# Some tensors share their numbers: how often the average byte of a file may be counted, and bytes that are harmless.
+TIED, SPARE = 2, 1 << 26
+TOWERS = (
+    "cond_stage_model.",
+    "embedder.",
+)  # of CLIP: handed on as they lie in the file, and bounded where they are copied
 DEEPSPEED_PREFIX = "_forward_module."
 
 
@@ -49,7 +60,11 @@ def read_tensors(path: StrPath, *, described: bool = False) -> TensorFile:
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") <= file.stat().st_size:
         return _read_safetensors(file, described)
     if head.startswith(ZIP_MAGIC) or head.startswith(PICKLE_MAGIC):
-        return TensorFile(_unwrap(_read_pickle(file, mmap=head.startswith(ZIP_MAGIC))), {})
+        if head.startswith(ZIP_MAGIC):
+            _check_archive(file)
+        tensors = _unwrap(_read_pickle(file, mmap=head.startswith(ZIP_MAGIC)))
+        _check_tensors(tensors, file.stat().st_size)
+        return TensorFile(tensors, {})
     if head.startswith(GGUF_MAGIC):
         raise CheckpointError("it is a GGUF file; only safetensors and PyTorch checkpoints can be read")
     if head.startswith(b"version https://git-lfs"):
@@ -94,14 +109,71 @@ def _read_safetensors(file: Path, described: bool) -> TensorFile:
             return opened.get_tensor(key)
         return torch.empty(shape, dtype=part[:0].dtype, device="meta")
 
+    with file.open("rb") as stream:
+        header = int.from_bytes(stream.read(8), "little")
+    if MOST_HEADER < header <= file.stat().st_size:
+        raise CheckpointError(f"its header has {header} bytes; {MOST_HEADER} are more than any model needs")
     try:
         with safe_open(file, framework="pt") as opened:
+            _check_count(len(opened.keys()))
             tensors = {key: read(opened, key) for key in opened.keys()}  # noqa: SIM118, not a mapping
             return TensorFile(tensors, opened.metadata() or {})
-    except SafetensorError as error:
+    # Beside its own errors: sizes beyond 2^63 with a zero among them, and kinds of numbers that this torch has not.
+    except (SafetensorError, ArithmeticError, RuntimeError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"it is truncated, damaged or no weights file at all ({error}); download or copy it again"
+            f"it is truncated, damaged or no weights file at all ({_first_line(error)}); download or copy it again"
         ) from error
+
+
+def _check_archive(file: Path) -> None:
+    """Refuse a PyTorch file whose members would grow when they are read; PyTorch itself compresses none."""
+    try:
+        with zipfile.ZipFile(file) as archive:
+            members = archive.infolist()
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, UnicodeError, struct.error) as error:
+        raise _damaged(error) from error
+    _check_count(len(members))
+    for member in members:
+        if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
+            raise CheckpointError(
+                f"its member '{member.filename[:80]}' is compressed, which no checkpoint is: save it again with "
+                "torch.save where you trust it"
+            )
+    if sum(member.file_size for member in members) > file.stat().st_size:
+        raise CheckpointError("its members overlap or are longer than the file; download or copy it again")
+
+
+def _check_tensors(tensors: Mapping[str, Tensor], size: int) -> None:
+    """Refuse tensors that are more than numbers in a row, or more numbers than a file of `size` bytes can hold."""
+    _check_count(len(tensors))
+    total = 0
+    for name, tensor in tensors.items():
+        plain = tensor.layout is torch.strided and not tensor.is_nested and not tensor.is_quantized
+        if not plain or tensor.is_meta:
+            raise CheckpointError(
+                f"its '{shown(name)}' is no plain tensor but sparse, nested, quantized or empty of numbers"
+            )
+        claimed = tensor.numel() * tensor.element_size()
+        if name.startswith(TOWERS):
+            continue
+        if claimed > tensor.untyped_storage().nbytes():
+            raise CheckpointError(f"its '{shown(name)}' claims {claimed} bytes, which are not in the file")
+        total += claimed
+    if total > TIED * size + SPARE:
+        raise CheckpointError(f"its tensors claim {total} bytes, the file has {size}; download or copy it again")
+
+
+def _check_count(count: int) -> None:
+    if count > MOST_TENSORS:
+        raise CheckpointError(f"it has {count} tensors; {MOST_TENSORS} are more than any model needs")
+
+
+def _damaged(error: Exception) -> CheckpointError:
+    return CheckpointError(f"it is truncated or damaged ({_first_line(error)}); download or copy it again")
+
+
+def _first_line(error: Exception) -> str:
+    return shown(str(error).partition("\n")[0] or type(error).__name__, most=200)
 
 
 def _read_pickle(file: Path, mmap: bool) -> Any:
@@ -113,8 +185,7 @@ def _read_pickle(file: Path, mmap: bool) -> Any:
             "only plain tensors are read: convert it to safetensors where you trust it"
         ) from error
     except Exception as error:  # a damaged pickle fails in every imaginable way
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"it is truncated or damaged ({reason}); download or copy it again") from error
+        raise _damaged(error) from error
 
 
 def _unwrap(content: Any) -> dict[str, Tensor]:

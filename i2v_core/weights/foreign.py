@@ -113,7 +113,10 @@ def _unet(tensors: Mapping[str, Tensor], prefix: str) -> tuple[Dialect, Tensors]
             "diffusers or Stable Diffusion 1.5 or 2.1"
         )
     if dialect == "diffusers":
-        layout = key_maps.diffusers_layout(unet)
+        try:
+            layout = key_maps.diffusers_layout(unet)
+        except ValueError as error:
+            raise CheckpointError(str(error)) from error
         unet = {key_maps.from_diffusers(name, layout): tensor for name, tensor in unet.items()}
     elif dialect == "modelscope":
         unet = {key_maps.from_modelscope(name): tensor for name, tensor in unet.items()}

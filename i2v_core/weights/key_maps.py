@@ -6,6 +6,7 @@ Each pair of functions is a bijection: `to_x(from_x(name)) == name` for every na
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from ..model.video_unet import VideoUNetConfig
 
@@ -69,6 +70,9 @@ def diffusers_layout(names: Iterable[str]) -> Layout:
     names = list(names)
     resnets = {match.groups() for name in names if (match := re.match(r"down_blocks\.(\d+)\.resnets\.(\d+)\.", name))}
     attention = {match[1] for name in names if (match := re.match(r"down_blocks\.(\d+)\.attentions\.", name))}
+    numbers = {number for pair in resnets for number in pair} | attention
+    if any(len(number) > 2 for number in numbers):
+        raise ValueError(f"no network has a level or block {min(numbers, key=lambda number: -len(number))[:12]}")
     return Layout(
         levels=1 + max((int(level) for level, _ in resnets), default=-1),
         res_blocks=1 + max((int(block) for level, block in resnets if level == "0"), default=-1),
@@ -113,12 +117,19 @@ def diffusers_modules(layout: Layout) -> Iterator[tuple[str, str]]:
 
 def from_diffusers(name: str, layout: Layout) -> str:
     """Our name of a parameter of diffusers' U-Net; a name it does not have stays as it is."""
-    return _rename(name, {theirs: ours for ours, theirs in diffusers_modules(layout)})
+    return _rename(name, _module_names(layout)[0])
 
 
 def to_diffusers(name: str, layout: Layout) -> str:
     """Inverse of `from_diffusers`."""
-    return _rename(name, dict(diffusers_modules(layout)))
+    return _rename(name, _module_names(layout)[1])
+
+
+@lru_cache(maxsize=8)
+def _module_names(layout: Layout) -> tuple[dict[str, str], dict[str, str]]:
+    """Names of all modules, theirs to ours and ours to theirs."""
+    pairs = list(diffusers_modules(layout))
+    return {theirs: ours for ours, theirs in pairs}, dict(pairs)
 
 
 def _residual(ours: str, theirs: str, index: int) -> Iterator[tuple[str, str]]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 from torch import Tensor
 
@@ -14,9 +14,11 @@ from ..model.video_unet import INIT_ATTENTION_HEADS, VideoUNetConfig
 from ..presets import PRESETS, Preset
 from .files import CheckpointError
 
+C = TypeVar("C")
 Dialect = Literal["i2v", "lvdm", "modelscope", "diffusers", "ldm"]
 
 SD1_CONTEXT, SD1_HEADS = 768, 8
+MOST_BLOCKS = 256  # that follow each other in one network; the deepest public one has 48
 QUERIES = 16  # of every public image projection, for each frame
 DEFAULT_FPS = {"dynamicrafter_256": 3, "dynamicrafter_1024": 10} | {
     name: 16 for name in PRESETS if name.startswith("videocrafter")
@@ -32,18 +34,36 @@ class Shapes:
         self.shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
     def __getitem__(self, name: str) -> tuple[int, ...]:
+        return self.axes(name, None)
+
+    def axes(self, name: str, count: int | None) -> tuple[int, ...]:
+        """A shape of so many axes; None is two or more, as all matrices and kernels have."""
         if name not in self.shapes:
             raise CheckpointError(f"it lacks '{name}', without which its architecture cannot be told")
-        return self.shapes[name]
+        shape = self.shapes[name]
+        if (len(shape) < 2 if count is None else len(shape) != count) or 0 in shape:
+            wanted = "two or more" if count is None else str(count)
+            raise CheckpointError(f"its '{name}' has the shape {shape}; expected {wanted} axes, none of length zero")
+        return shape
 
     def any(self, pattern: str) -> str | None:
         """First name that matches from its beginning."""
         return next((name for name in self.shapes if re.match(pattern, name)), None)
 
     def count(self, pattern: str) -> int:
-        """One more than the largest number that the pattern's group takes; 0 without a match."""
-        matches = (re.match(pattern, name) for name in self.shapes)
-        return 1 + max((int(match[1]) for match in matches if match), default=-1)
+        """One more than the largest number that the pattern's group takes; 0 without a match.
+
+        Raises CheckpointError for a number that no network has, before anything is counted up to it.
+        """
+        return count_blocks(re.match(pattern, name) for name in self.shapes)
+
+
+def count_blocks(matches: Iterable[re.Match[str] | None]) -> int:
+    """One more than the largest number in the first group of these; 0 for none. Raises as `Shapes.count`."""
+    numbers = [match[1] for match in matches if match]
+    if wrong := next((number for number in numbers if len(number) > 5 or int(number) >= MOST_BLOCKS), None):
+        raise CheckpointError(f"one of its tensors belongs to block {wrong[:12]}; no network has {MOST_BLOCKS}")
+    return 1 + max(map(int, numbers), default=-1)
 
 
 def dialect_of(names: Iterable[str]) -> Dialect | None:
@@ -74,7 +94,8 @@ def recognize_unet(tensors: Mapping[str, Tensor]) -> VideoUNetConfig:
     pooled = shapes.any(r"label_emb\.")
     learned = shapes.any(r".*\.attn2\.alpha$")
     gated = shapes.any(r".*\.attn2\.to_[kv]_ip\.")
-    return VideoUNetConfig(
+    return _made(
+        VideoUNetConfig,
         in_channels=in_channels,
         out_channels=shapes["out.2.weight"][0],
         model_channels=width,
@@ -140,7 +161,7 @@ def recognize_preset(
     elif config.image_gate == "learned":
         name = "dynamicrafter_256"
     elif config.in_channels == 8 and config.image_gate == "fixed":
-        wide = scale_table is not None and round(float(scale_table[-1]), 1) == 0.3
+        wide = scale_table is not None and scale_table.ndim == 1 and abs(float(scale_table[-1:].sum()) - 0.3) < 0.05
         name = "tooncrafter" if video_decoder else "dynamicrafter_1024" if wide else "dynamicrafter_512"
     elif config.in_channels != 4:
         raise CheckpointError(
@@ -178,7 +199,9 @@ def _image_preset(config: VideoUNetConfig, unet: Mapping[str, Tensor]) -> str:
     if config.context_dim == SD1_CONTEXT:
         return "stable_diffusion_1_5"
     bias = unet.get(V_PREDICTION_BIAS)
-    velocity = bias is not None and float(bias.float().std(unbiased=False)) > V_PREDICTION_DEVIATION
+    velocity = False
+    if bias is not None and bias.ndim == 1 and bias.is_floating_point():
+        velocity = float(bias.float().std(unbiased=False)) > V_PREDICTION_DEVIATION
     return "stable_diffusion_2_1" if velocity else "stable_diffusion_2_1_base"
 
 
@@ -190,10 +213,11 @@ def with_default_fps(config: VideoUNetConfig, preset: Preset) -> VideoUNetConfig
 def recognize_image_projection(tensors: Mapping[str, Tensor]) -> ImageProjectionConfig:
     """Configuration of an image projection; more queries than 16 mean 16 for each frame."""
     shapes = Shapes(tensors)
-    _, queries, features = shapes["latents"]
+    _, queries, features = shapes.axes("latents", 3)
     output_features = shapes["proj_out.weight"][0]
     head_dim = ImageProjectionConfig.head_dim
-    return ImageProjectionConfig(
+    return _made(
+        ImageProjectionConfig,
         features=features,
         depth=shapes.count(r"layers\.(\d+)\."),
         heads=shapes["layers.0.0.to_q.weight"][0] // head_dim,
@@ -211,7 +235,8 @@ def recognize_autoencoder(tensors: Mapping[str, Tensor]) -> AutoencoderConfig:
     width = shapes["encoder.conv_in.weight"][0]
     levels = shapes.count(r"encoder\.down\.(\d+)\.")
     widths = [shapes[f"encoder.down.{level}.block.0.conv2.weight"][0] for level in range(levels)]
-    config = AutoencoderConfig(
+    config = _made(
+        AutoencoderConfig,
         channels=width,
         channel_mult=tuple(channels // width for channels in widths),
         num_res_blocks=shapes.count(r"encoder\.down\.0\.block\.(\d+)\."),
@@ -222,4 +247,12 @@ def recognize_autoencoder(tensors: Mapping[str, Tensor]) -> AutoencoderConfig:
     fused = [level for level in range(levels) if shapes.any(rf"decoder\.attn_refinement\.{level}\.to_q\.")]
     queries = [shapes[f"decoder.attn_refinement.{level}.to_q.weight"][0] for level in fused]
     heads = queries[0] // FUSION_HEAD_DIM if queries else DualReferenceConfig.fusion_heads
-    return DualReferenceConfig(**vars(config), fusion_levels=tuple(fused), fusion_heads=heads)
+    return _made(DualReferenceConfig, **vars(config), fusion_levels=tuple(fused), fusion_heads=heads)
+
+
+def _made(kind: type[C], **values: Any) -> C:
+    """A configuration of what was recognized; raises CheckpointError where shapes do not go together."""
+    try:
+        return kind(**values)
+    except (ValueError, ArithmeticError) as error:
+        raise CheckpointError(f"its shapes describe no network: {error}") from error

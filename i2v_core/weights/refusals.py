@@ -3,6 +3,8 @@
 import re
 from collections.abc import Iterable
 
+from ..decoding import shown
+
 # The first pattern that any name matches decides, so the special comes before the general.
 KINDS: tuple[tuple[str, str], ...] = (
     (r"\.lora_(up|down|A|B)\.|\.lora\.(up|down)\.|^lora_", "a LoRA"),
@@ -33,4 +35,4 @@ def list_names(names: Iterable[str], most: int = 3) -> str:
     """Quote the first few names in order, and say how many there are."""
     ordered = sorted(names)
     more = f" and {len(ordered) - most} more" if len(ordered) > most else ""
-    return ", ".join(f"'{name}'" for name in ordered[:most]) + more
+    return ", ".join(f"'{shown(name)}'" for name in ordered[:most]) + more

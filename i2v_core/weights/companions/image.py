@@ -68,7 +68,7 @@ def recognize_image_tower(tensors: Mapping[str, Tensor]) -> tuple[ClipImageConfi
             "names, or a full checkpoint"
         )
     shapes = Shapes(tower)
-    width, _, patch, _ = shapes["embeddings.patch_embedding.weight"]
+    width, _, patch, _ = shapes.axes("embeddings.patch_embedding.weight", 4)
     patches = shapes["embeddings.position_embedding.weight"][0] - 1
     config = ClipImageConfig(
         width=width,

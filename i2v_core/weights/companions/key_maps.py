@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor
 
 from ..contents import Tensors, below
+from ..recognize import count_blocks
 
 OPEN_CLIP_LAYER = (
     ("ln_1", "layer_norm1"),
@@ -74,7 +75,7 @@ def _renamed(name: str, tensor: Tensor, single: Mapping[str, str]) -> Iterator[t
 
 def vae_from_diffusers(tensors: Mapping[str, Tensor]) -> Tensors:
     """An autoencoder of diffusers under LDM's names, its attention's matrices as 1x1 convolutions."""
-    levels = 1 + max((int(match[1]) for name in tensors if (match := re.search(r"up_blocks\.(\d+)", name))), default=-1)
+    levels = count_blocks(re.search(r"up_blocks\.(\d+)", name) for name in tensors)
     renamed = {_vae_name(name, levels): tensor for name, tensor in tensors.items()}
     return {
         name: tensor[:, :, None, None] if re.search(r"\.attn_1\.(q|k|v|proj_out)\.weight$", name) and tensor.ndim == 2

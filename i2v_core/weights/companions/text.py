@@ -100,7 +100,7 @@ def recognize_text_tower(tensors: Mapping[str, Tensor]) -> tuple[ClipTextConfig,
     if open_clip:
         tower = from_open_clip(tower, OPEN_CLIP_TEXT)
     shapes = Shapes(tower)
-    vocabulary, width = shapes["embeddings.token_embedding.weight"]
+    vocabulary, width = shapes.axes("embeddings.token_embedding.weight", 2)
     layers = shapes.count(r"encoder\.layers\.(\d+)\.")
     config = ClipTextConfig(
         width=width,

@@ -7,6 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from ..contents import Part, Tensors, check_part
+from ..files import CheckpointError
+
+MOST_NUMBERS = 1 << 31  # ViT-bigG, the largest in public, has 1.8 billion
 
 
 def build_tower(
@@ -26,10 +29,12 @@ def load_tower(part: Part, config: Any, tensors: Tensors, device: torch.device |
 
     Raises CheckpointError naming what is missing or misshapen.
     """
+    if (count := sum(tensor.numel() for tensor in tensors.values())) > MOST_NUMBERS:
+        raise CheckpointError(f"it claims {count} numbers; no tower has more than {MOST_NUMBERS}")
     network = part.build(config, device="meta", dtype=dtype)
     names = network.state_dict().keys()
     known = {name: tensor for name, tensor in tensors.items() if name in names}
-    check_part(part, config, known)
+    check_part(part, config, known, limited=False)
     # Copies, so that nothing holds on to the file.
     network.load_state_dict(
         {name: tensor.to(device=device, dtype=dtype, copy=True) for name, tensor in known.items()}, assign=True

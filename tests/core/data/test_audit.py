@@ -18,6 +18,7 @@ from tests.core.data.written import (
     record_variable,
     write_bad_files,
 )
+from tests.core.video.ffmpeg import CASES
 from tests.core.video.numbered import COUNT
 
 
@@ -64,7 +65,37 @@ def test_text_and_json_say_the_same(folder: Path, bad: dict[str, str]) -> None:
     assert sum(values["rates"].values()) == sum(values["lengths"].values()) == 4
     assert len(values["files"]) == values["clips"]
     assert all(f"skipped: {name}: " in text for name in bad)
-    assert "4 of 12 clips are used" in text
+    assert f"4 of {4 + len(bad)} clips are used" in text
+
+
+def test_what_is_done_to_frames_is_told_and_training_reads_them(tmp_path: Path) -> None:
+    notes = {
+        "avi_h264_bframes.avi": "time stamps of no use",
+        "hevc_cut_noedit.mp4": "3 frames at the beginning",
+        "hflip.mp4": "mirrored",
+        "sar.mp4": "made square",
+        "interlaced.mp4": "deinterlaced",
+        "hdr_pq.mp4": "mapped to SDR",
+        "apac_only.mp4": "",
+    }
+    for name in notes:
+        (tmp_path / name).write_bytes((CASES / name).read_bytes())
+    audit = audit_data(config(tmp_path))
+    assert all(note in audit.text() for note in notes.values())
+    assert {row.name: row.notes[0] if row.notes else "" for row in audit.used}.keys() == notes.keys()
+    assert all(notes[row.name] in " ".join(row.notes) for row in audit.used)
+    data = open_data(config(tmp_path))
+    assert {data.clip(item).name for item in range(len(data))} == set(notes)
+
+
+def test_a_caption_where_the_file_should_be_is_named_by_its_line(tmp_path: Path) -> None:
+    (tmp_path / "good.mp4").write_bytes((CASES / "rot90.mp4").read_bytes())
+    rows = [{"file_name": "good.mp4", "text": "a pan"}, {"file_name": "a long caption, " * 30, "text": "swapped.mp4"}]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    audit = audit_data(config(tmp_path))
+    assert [row.name for row in audit.used] == ["good.mp4"]
+    assert "metadata.jsonl line 2: names no file: 'a long caption" in audit.text()
+    assert "(File name too long)" in audit.text()
 
 
 def test_a_clip_too_slow_for_the_rate_asked_for_is_not_shown_with_repeated_frames(folder: Path) -> None:
@@ -108,7 +139,7 @@ def test_the_command_prints_the_text_and_writes_json(
     report = tmp_path / "report.json"
     monkeypatch.setattr(sys, "argv", ["i2v_core", "audit", str(folder), "--frames", "8", "--json", str(report)])
     assert main() == 0
-    assert "4 of 12 clips are used" in capsys.readouterr().out
+    assert f"4 of {4 + len(bad)} clips are used" in capsys.readouterr().out
     assert json.loads(report.read_text())["used"] == 4
     monkeypatch.setattr(sys, "argv", ["i2v_core", "audit", str(tmp_path / "gone")])
     assert main() == 1

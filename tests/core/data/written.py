@@ -15,6 +15,7 @@ from torch import Tensor
 
 from i2v_core.data import DataConfig
 from i2v_core.video import clip_to_frames, to_bytes, write_video
+from tests.core.video.ffmpeg import CASES
 from tests.core.video.numbered import GAPS, MILLISECONDS, numbered, numbers, record
 
 
@@ -91,6 +92,12 @@ def write_bad_files(folder: Path, good: Path) -> dict[str, str]:
     spoiled[len(content) // 3 : len(content) // 2] = bytes(len(content) // 2 - len(content) // 3)
     (folder / "spoiled.mp4").write_bytes(spoiled)
     record_sound(folder / "sound_only.mp4")
+    (folder / "joined.ts").write_bytes((CASES / "concat.ts").read_bytes())
+    for name, pictures in (("bomb", ["bomb.png"]), ("bitmap", ["upright.png", "damaged.bmp"])):
+        (folder / name).mkdir()
+        for picture in pictures:
+            content = (CASES / picture).read_bytes() if (CASES / picture).exists() else b"BM" + bytes(90)
+            (folder / name / picture).write_bytes(content)
     write_video(folder / "one_frame.mp4", panned("chelsea.png", 1), 25)
     write_video(folder / "short.mp4", panned("chelsea.png", 5), 25)
     return {
@@ -101,5 +108,8 @@ def write_bad_files(folder: Path, good: Path) -> dict[str, str]:
         "spoiled.mp4": "damaged|cannot be",
         "sound_only.mp4": "no video stream",
         "one_frame.mp4": "has one frame",
+        "joined.ts": "changes its size at frame 50",
+        "bomb/": r"bomb\.png' has too many pixels",
+        "bitmap/": r"damaged\.bmp' cannot be read as a picture",
         "short.mp4": "too short: it has 5 frames, too few for 8",
     }

@@ -162,3 +162,17 @@ def test_rows_that_will_be_written_again_are_forgotten(tmp_path: Path) -> None:
         file.write('{"step": 4, "lo')
     forget_rows_after(log, 2)
     assert [row["step"] for row in read_log(tmp_path)] == [1, 2]
+
+
+def test_the_scale_of_the_gradients_goes_on_and_only_a_number_above_0_is_one(tmp_path: Path) -> None:
+    def scaled(scale: float) -> RunState:
+        weights = {"a": nn.Parameter(torch.ones(2))}
+        return RunState(weights, torch.optim.AdamW(weights.values()), None, Place(), torch.amp.GradScaler("cpu", scale))
+
+    for step, scale in enumerate((1024.0, 0.0), start=1):
+        write_checkpoint(scaled(scale).contents(), tmp_path, step)
+    state = scaled(2.0)
+    state.restore(tmp_path / "checkpoint-000001")
+    assert state.scaler.get_scale() == 1024
+    with pytest.raises(ValueError, match="the scale of the gradients has to be a number above 0"):
+        state.restore(tmp_path / "checkpoint-000002")

@@ -30,6 +30,7 @@ def record(
     base: Fraction = Fraction(1, 30),
     pixels: str = "yuv420p",
     rotation: int = 0,
+    mirrored: bool = False,
     picture: Callable[[int], np.ndarray] = numbered,
     **options: str,
 ) -> Path:
@@ -37,8 +38,8 @@ def record(
         stream = container.add_stream(codec, rate=30, options=options)
         stream.width, stream.height, stream.pix_fmt = 128, 64, pixels
         stream.codec_context.time_base = base
-        if rotation:
-            stream.set_display_rotation(rotation)
+        if rotation or mirrored:
+            stream.set_display_rotation(rotation, hflip=mirrored)  # mirrors what was turned
         for i in range(COUNT):
             frame = av.VideoFrame.from_ndarray(picture(i), format="rgb24").reformat(format=pixels)
             frame.pts, frame.time_base = stamp(i), base

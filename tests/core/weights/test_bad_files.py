@@ -1,7 +1,11 @@
 """Whatever cannot be loaded is refused with one sentence that names the file and the reason."""
 
+import json
 import os
 import pickle
+import re
+import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,8 @@ from torch import Tensor
 
 from i2v_core import CheckpointError, load_checkpoint
 from i2v_core.model.video_unet import VideoUNet
+from i2v_core.presets import PRESETS
+from i2v_core.weights import files, load_adapter
 from tests.core.weights.small import SMALL, SMALL_IMAGE_MODEL, prefixed, seed
 
 UNET = "model.diffusion_model."
@@ -192,3 +198,105 @@ def test_an_inpainting_model_is_refused(tmp_path: Path) -> None:
 def test_a_broken_autoencoder_is_named(good: dict[str, Tensor], tmp_path: Path) -> None:
     tensors = good | named("first_stage_model.encoder.conv_in.weight")
     assert "lacks 'post_quant_conv.weight'" in refused_tensors(tmp_path, tensors)
+
+
+def raw_safetensors(path: Path, header: str | bytes, data: bytes = b"") -> Path:
+    content = header.encode() if isinstance(header, str) else header
+    path.write_bytes(len(content).to_bytes(8, "little") + content + data)
+    return path
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "[" * 100_000,
+        '{"a":' * 100_000,
+        '{"a":{"dtype":"F32","shape":[' + "9" * 5000 + '],"data_offsets":[0,4]}}',
+        '{"a":{"dtype":"F32","shape":[9223372036854775808,0],"data_offsets":[0,0]}}',
+        '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,4]}}',
+        '{"__metadata__":{"i2v.kind":3}}',
+        '{"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}',
+    ],
+    ids=["deep list", "deep object", "5000 digits", "beyond 2^63", "overlap", "metadata", "unknown numbers"],
+)
+def test_odd_headers_get_one_sentence(header: str, tmp_path: Path) -> None:
+    assert "damaged or no weights file" in refusal(raw_safetensors(tmp_path / "model.safetensors", header, b"1234"))
+
+
+def test_a_header_that_is_too_large_or_has_too_many_tensors_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    assert "its header has 16777217 bytes" in refusal(raw_safetensors(path, b"{" + b" " * (1 << 24)))
+    empty = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    many = {f"t{number}": empty for number in range(files.MOST_TENSORS + 1)}
+    assert "it has 32769 tensors" in refusal(raw_safetensors(path, json.dumps(many)))
+
+
+@pytest.mark.parametrize(
+    ("entry", "value"),
+    [
+        ("num_res_blocks", 100_000_000),
+        ("channel_mult", [1] * 100_000),
+        ("model_channels", 2**62),
+        ("in_channels", 2**63),
+    ],
+)
+def test_a_described_network_is_not_built_beyond_its_tensors(
+    entry: str, value: object, good: dict[str, Tensor], tmp_path: Path
+) -> None:
+    """A hundred million blocks took all memory before anything was compared."""
+    config = {"preset": asdict(PRESETS["modelscope"]), "unet": asdict(SMALL) | {entry: value}}
+    header = {"i2v.kind": "checkpoint", "i2v.format": "1", "i2v.config": json.dumps(config)}
+    save_file(good, tmp_path / "model.safetensors", header)
+    assert re.search(
+        "many more layers than there are tensors|no unet can be built|not complete and exact",
+        refusal(tmp_path / "model.safetensors"),
+    )
+    header |= {"i2v.kind": "image_retention", "i2v.config": json.dumps({"unet": config["unet"]})}
+    save_file({f"image_retention.{name}": tensor for name, tensor in good.items()}, tmp_path / "a.safetensors", header)
+    with pytest.raises(CheckpointError, match=r"Cannot load 'a\.safetensors': "):
+        load_adapter(tmp_path / "a.safetensors")
+
+
+def test_a_name_that_counts_a_hundred_million_blocks_is_refused(good: dict[str, Tensor], tmp_path: Path) -> None:
+    for number in ("100000000", "9" * 5000):
+        sentence = refused_tensors(tmp_path, good | named(f"{UNET}input_blocks.{number}.0.weight"))
+        assert "belongs to block" in sentence
+    assert "no network has a level or block 100000000" in refused_tensors(
+        tmp_path, named("conv_in.weight", "down_blocks.100000000.resnets.0.conv1.weight")
+    )
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_tensors_of_too_few_axes_are_named(rank: int, good: dict[str, Tensor], tmp_path: Path) -> None:
+    for name in ("input_blocks.0.0.weight", "middle_block.1.transformer_blocks.0.attn2.to_k.weight", "out.2.weight"):
+        assert f"its '{name}' has the shape" in refused_tensors(tmp_path, good | {UNET + name: torch.zeros([3] * rank)})
+
+
+def test_members_of_an_archive_are_stored(good: dict[str, Tensor], tmp_path: Path) -> None:
+    torch.save(good, tmp_path / "plain.ckpt")
+    with zipfile.ZipFile(tmp_path / "plain.ckpt") as plain, zipfile.ZipFile(tmp_path / "bomb.ckpt", "w", 8) as bomb:
+        for member in plain.namelist():
+            bomb.writestr(member, plain.read(member))
+    assert re.search("its member '.*' is compressed", refusal(tmp_path / "bomb.ckpt"))
+
+
+@pytest.mark.parametrize("kind", ["nested", "sparse", "stretched", "meta"])
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_tensors_that_are_more_than_numbers_are_refused(kind: str, good: dict[str, Tensor], tmp_path: Path) -> None:
+    odd = {
+        "nested": lambda: torch.nested.nested_tensor([torch.zeros(2), torch.zeros(3)]),
+        "sparse": lambda: torch.eye(4).to_sparse(),
+        "stretched": lambda: torch.zeros(1).expand(100_000, 100_000),
+        "meta": lambda: torch.zeros(4, 4, device="meta"),
+    }[kind]()
+    torch.save(good | {UNET + "out.2.weight": odd}, tmp_path / "model.ckpt")
+    assert re.search(
+        "is no plain tensor|which are not in the file|truncated or damaged", refusal(tmp_path / "model.ckpt")
+    )
+
+
+def test_weights_that_are_no_numbers_are_named(good: dict[str, Tensor], tmp_path: Path) -> None:
+    broken = good[UNET + "out.2.weight"].clone()
+    broken[0, 0] = float("nan")
+    sentence = refused_tensors(tmp_path, good | {UNET + "out.2.weight": broken})
+    assert "numbers of its 'out.2.weight' are infinite or none (NaN)" in sentence

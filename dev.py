@@ -40,6 +40,12 @@ TORCH = ("torch==2.12.0", "torchvision==0.27.0", "torchaudio==2.11.0")
 # What that ComfyUI imports and leaves to others to bring; newer ones of those no longer do.
 UNSAID = ("requests",)
 VIDEO_SUFFIXES = (".mp4", ".webm", ".mkv", ".mov")
+# The inner loop: neither server nor browser, and no test that takes more than a few seconds.
+QUICK = ("-m", "not host and not browser and not slow")
+# Each worker of a test run takes about 2 GB, and starts a server of its own if it runs tests of one.
+MOST_WORKERS = 4
+# Heading, name and arguments of Python.
+Command = tuple[str, str, list[str]]
 
 
 class DevError(RuntimeError):
@@ -299,23 +305,33 @@ def ensure_chromium() -> None:
         say("- no Chromium was found: the browser tests will be skipped")
 
 
-def test(_: argparse.Namespace, arguments: list[str]) -> int:
+def test(options: argparse.Namespace, arguments: list[str]) -> int:
     """Format, lint, types and tests; further arguments go to pytest, and then only pytest runs."""
     host = set_up("dev")
-    ensure_chromium()
-    lint = [["ruff", "format", "--check"], ["ruff", "check"], ["mypy"]]
-    tools = [["pytest", *arguments]] if arguments else [*lint, ["pytest"]]
-    return run_all(host, [(f"== {' '.join(tool)}", " ".join(tool[:2]), ["-m", *tool]) for tool in tools])
+    if not options.quick:
+        ensure_chromium()
+    # Small networks gain from processes and not from threads.
+    workers = ["-n", str(min(os.cpu_count() or 1, MOST_WORKERS)), "--dist", "loadgroup"]
+    chosen = [*QUICK, *workers] if options.quick else [] if arguments else workers
+    lint = [] if arguments else [("ruff", "format", "--check"), ("ruff", "check"), ("mypy",)]
+    failed = run_all(host, [tool_command(*tool) for tool in lint])
+    # Last, so that its closing line is the last one.
+    return run_all(host, [tool_command("pytest", *chosen, *arguments)], OMP_NUM_THREADS="1") or failed
 
 
-def run_all(host: Path, commands: list[tuple[str, str, list[str]]]) -> int:
-    """Run Python with the host at hand: a heading, a name and arguments for each; those that failed are named."""
-    environment, failed = {**os.environ, "COMFYUI_PATH": str(host)}, []
+def tool_command(*tool: str) -> Command:
+    """One tool of the environment, with its arguments as heading and its first words as name."""
+    return f"== {' '.join(tool)}", " ".join(tool[:2]), ["-m", *tool]
+
+
+def run_all(host: Path, commands: list[Command], **variables: str) -> int:
+    """Run Python with the host at hand; of several commands, those that failed are named at the end."""
+    environment, failed = {**os.environ, **variables, "COMFYUI_PATH": str(host)}, []
     for heading, name, arguments in commands:
         print(heading, flush=True)
         if subprocess.run([str(PYTHON), *arguments], check=False, cwd=ROOT, env=environment).returncode:
             failed.append(name)
-    if failed:
+    if failed and len(commands) > 1:
         say(f"failed: {', '.join(failed)}")
     return int(bool(failed))
 
@@ -351,6 +367,8 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
             added.add_argument("--prompt", help="camera move in words (default: the workflow's)")
             for name in ("frames", "seed", "steps"):
                 added.add_argument(f"--{name}", type=int, help="(default: the workflow's)")
+        if command is test:
+            added.add_argument("--quick", action="store_true", help="no server, browser or slow tests")
         if command is serve:
             added.add_argument("--port", type=int, default=8188)
     options, rest = parser.parse_known_args(arguments)

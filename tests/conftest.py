@@ -12,20 +12,42 @@ import pytest
 import dev
 from tools.comfy_server import ComfyServer
 
+SERVER = "server"
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--freeze", action="store_true", help="write tests/nodes/frozen_nodes.json anew")
     parser.addoption("--fuzz", type=int, default=1, metavar="N", help="N times as many cases in tests/fuzz")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark tests by what they use, so that `-m "not host and not browser"` needs no marks in the files."""
     for item in items:
         used = set(getattr(item, "fixturenames", ()))
         if used & {"host", "host_folder"}:
             item.add_marker("host")
+        if "host" in used:
+            item.add_marker(pytest.mark.xdist_group(SERVER))
         if "page" in used:
             item.add_marker("browser")
+    if hasattr(config, "workerinput"):
+        # The largest group first, so that the workers come to their ends together.
+        items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `-n`, one worker has all tests of the server; the others go to the workers file by file."""
+    from xdist.scheduler import LoadGroupScheduling
+
+    class Scheduling(LoadGroupScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            scope = super()._split_scope(nodeid)
+            return nodeid.split("::", maxsplit=1)[0] if scope == nodeid else scope
+
+    config.option.loadscopereorder = False
+    return Scheduling(config, log)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

@@ -80,6 +80,29 @@ def test_further_arguments_reach_pytest_in_order() -> None:
     assert rest == ["tests/core", "-k", "a or b", "-q", "tests/nodes"]
 
 
+def test_quick_is_no_argument_of_pytest() -> None:
+    options, rest = dev.parse(["test", "--quick", "-x"])
+    assert options.quick
+    assert rest == ["-x"]
+
+
+def test_the_closing_line_of_pytest_is_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever failed before it, so that who looks at the end of a log sees what the tests came to."""
+    monkeypatch.setattr(dev, "PYTHON", Path(sys.executable))
+    monkeypatch.setattr(dev, "ROOT", tmp_path)
+    monkeypatch.setattr(dev, "set_up", lambda *_: tmp_path)
+    monkeypatch.setattr(dev, "ensure_chromium", lambda: None)
+    for tool, code in (("ruff", "raise SystemExit(1)"), ("mypy", ""), ("pytest", "print('9 passed in 1.00s')")):
+        (tmp_path / f"{tool}.py").write_text(code, encoding="utf-8")
+    options, rest = dev.parse(["test"])
+    assert options.run(options, rest) == 1
+    printed = capfd.readouterr()
+    assert printed.out.splitlines()[-1] == "9 passed in 1.00s"
+    assert "failed: ruff format, ruff check\n" in printed.err
+
+
 def test_a_failed_benchmark_is_named_and_the_others_still_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

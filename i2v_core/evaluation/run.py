@@ -173,7 +173,8 @@ def _is_done(output: Path, item: Item, fingerprint: str) -> bool:
     path = _path(output, item, ".json")
     if not path.is_file():
         return False
-    return bool(read_json(path, limit=LARGE).get("fingerprint") == fingerprint)
+    record = read_json(path, limit=LARGE)
+    return isinstance(record, dict) and record.get("fingerprint") == fingerprint
 
 
 def _write(output: Path, item: Item, record: Record, features: dict[str, Tensor]) -> None:

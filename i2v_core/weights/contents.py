@@ -162,14 +162,14 @@ def check_part(part: Part, config: Any, tensors: Mapping[str, Tensor], *, limite
 def check_finite(tensors: Mapping[str, Tensor]) -> None:
     """Refuse weights that are no numbers, from which a network makes nothing but black frames.
 
-    One pass over the tensors: a sum is finite where all of its terms are, unless it overflows. Those on the device
-    "meta", which were only described, are passed over. Raises CheckpointError naming the first such tensor.
+    One pass over the tensors: a sum is finite where all of its terms are, unless it overflows, and then the extremes
+    tell. Those on the device "meta", which were only described, are passed over. Raises CheckpointError naming one.
     """
     for name, tensor in tensors.items():
         if tensor.is_meta or not tensor.is_floating_point() or tensor.itemsize < 2:
             continue
-        if not tensor.sum(dtype=torch.float32).isfinite() and not (finite := tensor.isfinite()).all():
-            count = tensor.numel() - int(finite.sum())
+        if not tensor.sum().isfinite() and not torch.stack(tensor.aminmax()).isfinite().all():
+            count = int((~tensor.isfinite()).sum())
             raise CheckpointError(
                 f"{count} of the {tensor.numel()} numbers of its '{name}' are infinite or none (NaN): the file is "
                 "damaged, or its training had diverged"

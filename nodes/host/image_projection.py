@@ -7,20 +7,18 @@ from typing import Any
 
 import comfy.model_management
 import torch
-from einops import rearrange
 from torch import Tensor, nn
 
+from ...i2v_core.conditions import grey
 from ...i2v_core.model.image_encoder import ImageEncoder
 from ...i2v_core.model.image_projection import ImageProjection
 from ...i2v_core.video.clip_pixels import clip_pixels
-from ...i2v_core.video.frames import to_model_range
 from ...i2v_core.weights import CheckpointContents
 from ...i2v_core.weights.companions.usual import IMAGE_ENCODER
 from ...i2v_core.weights.contents import below
+from ..convert import pictures_to_core
 from ..sockets import GivenAdapter
 from .adapters import manage
-
-GREY = 0.5  # the reference's null image: a mid-grey picture, not black and not a zero embedding
 
 
 @dataclass(frozen=True)
@@ -79,7 +77,8 @@ def encode_image_tokens(
 
     Without clip_vision the adapter's own image encoder sees them.
     """
-    pictures = torch.cat([pixels, torch.full_like(pixels, GREY)])
+    picture = pictures_to_core(pixels)
+    pictures = torch.cat([picture, grey(picture)])
     if clip_vision is None:
         features = own_features(projection.encoder, pictures)
     else:
@@ -89,19 +88,17 @@ def encode_image_tokens(
 
 
 def own_features(encoder: Any, pictures: Tensor) -> Tensor:
-    """Tokens `n k d` of an adapter's image encoder for pictures `n h w 3` in [0, 1]."""
+    """Tokens `n k d` of an adapter's image encoder for pictures `n 3 h w` in [-1, 1]."""
     comfy.model_management.load_models_gpu([encoder])
-    pixels = to_model_range(rearrange(pictures, "n h w c -> n c h w"))
-    return encoder.model(pixels.to(encoder.load_device, torch.float32))
+    return encoder.model(pictures.to(encoder.load_device, torch.float32))
 
 
 def image_features(clip_vision: Any, pictures: Tensor) -> Tensor:
-    """Tokens `n k d` of the encoder's last layer, before its final norm, for pictures `n h w 3` in [0, 1].
+    """Tokens `n k d` of the encoder's last layer, before its final norm, for pictures `n 3 h w` in [-1, 1].
 
     The host's own way to them crops, and rounds to 8 bits; the checkpoints were trained on neither.
     """
-    clip = to_model_range(rearrange(pictures, "n h w c -> n c h w"))
-    pixels = clip_pixels(clip, clip_vision.image_size, clip_vision.image_mean, clip_vision.image_std)
+    pixels = clip_pixels(pictures, clip_vision.image_size, clip_vision.image_mean, clip_vision.image_std)
     comfy.model_management.load_models_gpu([clip_vision.patcher])
     features, *_ = clip_vision.model(pixel_values=pixels.to(clip_vision.load_device))
     return features

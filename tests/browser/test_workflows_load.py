@@ -18,17 +18,14 @@ pytest.importorskip("playwright.sync_api")
 WORKFLOWS = sorted((dev.ROOT / "workflows").glob("*.json"))
 LOAD = """async (workflow) => {
   await window.app.loadGraphData(workflow)
-  return window.app.graph.nodes.map((node) => ({
+  const nodes = window.app.graph.nodes.map((node) => ({
     id: node.id,
     type: node.type,
     known: node.type in window.LiteGraph.registered_node_types,
     errors: Boolean(node.has_errors),
     values: node.serialize().widgets_values ?? [],
   }))
-}"""
-EXPORT = """async (workflow) => {
-  await window.app.loadGraphData(workflow)
-  return (await window.app.graphToPrompt()).output
+  return { nodes, exported: (await window.app.graphToPrompt()).output }
 }"""
 
 # Of every node that is not the host's own the front end asks the registry whose it is, which the host's server forbids.
@@ -63,41 +60,31 @@ def errors_of_the_host(host_folder: Path, page: Any, tmp_path_factory: pytest.Te
     return set(found)
 
 
-def load(page: Any, path: Path) -> list[dict[str, Any]]:
-    return list(answer(page, LOAD, json.loads(path.read_text(encoding="utf-8"))))
-
-
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_no_node_is_missing_and_every_widget_keeps_its_value(page: Any, path: Path, tmp_path: Path) -> None:
-    shown = load(page, path)
+def test_a_workflow_is_shown_whole_and_exported_as_its_api_twin(
+    page: Any, errors: list[str], errors_of_the_host: set[str], path: Path, tmp_path: Path
+) -> None:
+    """No node missing, every widget with its value, no error that the host alone has not, and the same graph."""
+    answered = answer(page, LOAD, json.loads(path.read_text(encoding="utf-8")))
     page.screenshot(path=tmp_path / f"{path.stem}.png")
     assert page.locator(".p-toast-message").all_inner_texts() == [], "the front end complains about the file"
+    shown = answered["nodes"]
     assert [node["type"] for node in shown if not node["known"] or node["errors"]] == []
     written = {node["id"]: node for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
     assert {node["id"] for node in shown} == set(written)
     for node in shown:
         assert node["values"] == written[node["id"]].get("widgets_values", []), node["type"]
 
-
-def test_all_workflows_loaded_bring_no_error_that_the_host_alone_has_not(
-    page: Any, errors: list[str], errors_of_the_host: set[str]
-) -> None:
-    for path in WORKFLOWS:
-        load(page, path)
-        page.wait_for_timeout(200)
-        ours = {said for said in errors if not ASKS_THE_REGISTRY.search(said)}
-        assert ours <= errors_of_the_host, path.stem
-
-
-@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_the_front_end_exports_the_api_twin(page: Any, path: Path) -> None:
-    exported = answer(page, EXPORT, json.loads(path.read_text(encoding="utf-8")))
+    exported = answered["exported"]
     twin = json.loads((path.parent / "api" / path.name).read_text(encoding="utf-8"))
     assert {key: node["class_type"] for key, node in exported.items()} == {
         key: node["class_type"] for key, node in twin.items()
     }
     for key, node in twin.items():
         assert exported[key]["inputs"] == node["inputs"], node["class_type"]
+
+    page.wait_for_timeout(200)
+    assert {said for said in errors if not ASKS_THE_REGISTRY.search(said)} <= errors_of_the_host
 
 
 def test_a_page_that_does_not_answer_is_loaded_anew(page: Any, capsys: pytest.CaptureFixture[str]) -> None:

@@ -31,12 +31,12 @@ print(json.dumps(asyncio.run(measure())))
 """
 
 
-def test_importing_the_pack_is_quick_and_silent(host_folder: Path, tmp_path: Path) -> None:
+def test_importing_the_pack_is_quick_and_silent(host_folder: Path) -> None:
     """In new processes, by the host's own loader, in processor time: wall time measures the neighbors too."""
     command = [sys.executable, "-c", MEASURE, str(host_folder), str(dev.ROOT)]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(tmp_path)}
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": ""}
     seconds = []
-    for _ in range(3):  # the first one compiles, as after an installation
+    for _ in range(2):  # the first one may compile, as after an installation
         reply = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
         result = json.loads(reply.splitlines()[-1])
         assert result["loaded"] is True, result["said"]

@@ -4,7 +4,6 @@ The picture is encoded once, with the towers of one full file; the network comes
 """
 
 import io
-import json
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +11,11 @@ import numpy
 import pytest
 from PIL import Image
 
-import dev
 from tests.core.weights.small_files import LAYOUTS, VARIANTS, Layout, write_small
+from tests.workflows.public import HEIGHT, WIDTH, smaller, with_towers, write_towers
 from tools.comfy_server import ComfyServer, failure
 
-TOWERS, FRAMES = "some towers.ckpt", 3
+FRAMES = 3
 BETWEEN = ("dynamicrafter_512_interp", "tooncrafter")
 CASES: list[tuple[str, Layout]] = [(variant, "pruned") for variant in VARIANTS if variant != "dynamicrafter_512"]
 CASES += [("dynamicrafter_512", layout) for layout in LAYOUTS]
@@ -25,26 +24,17 @@ CASES += [("dynamicrafter_512", layout) for layout in LAYOUTS]
 @pytest.fixture(scope="module")
 def checkpoints(host: ComfyServer) -> Path:
     """The server's folder of checkpoints, with the file that gives the towers."""
-    assert host.log is not None
-    folder = host.log.parent / "models/checkpoints"
-    folder.mkdir(parents=True, exist_ok=True)
-    write_small(folder, "dynamicrafter_512", "full", name=TOWERS)
-    for image in (dev.ROOT / "demo/images").glob("*.jpg"):
-        host.upload(image)
-    return folder
+    return write_towers(host)
 
 
 def graph(variant: str, file: str) -> dict[str, Any]:
     """The variant's workflow in small, with towers, projection and VAE from the one file and the model from another."""
-    name = "interpolate_two_images" if variant in BETWEEN else "animate_dynamicrafter_512"
-    shipped = json.loads((dev.ROOT / f"workflows/api/{name}.json").read_text())
-    edited = dev.edit_graph(shipped, width=64, height=32, frames=FRAMES, steps=2)
-    edited["1"]["inputs"] = {"checkpoint": TOWERS, "preset": "auto"}
+    edited = with_towers(
+        smaller("interpolate_two_images" if variant in BETWEEN else "animate_dynamicrafter_512", FRAMES)
+    )
     preset = "dynamicrafter_512_interp" if variant == "dynamicrafter_512_interp" else "auto"
-    edited["20"] = {"class_type": "I2VLoadCheckpoint", "inputs": {"checkpoint": file, "preset": preset}}
-    for node in edited.values():
-        if "model" in node["inputs"] and node["inputs"]["model"] == ["1", 0]:
-            node["inputs"]["model"] = ["20", 0]
+    edited["1"]["inputs"] = {"checkpoint": file, "preset": preset}
+    edited["15"]["inputs"]["vae"] = edited["4"]["inputs"]["vae"]
     if variant == "videocrafter1_i2v_512":
         # Its frames share their tokens; those of its own projection would take another pass of the image tower.
         edited["21"] = {"class_type": "I2VShareImageTokens", "inputs": {"i2v_image": ["4", 0]}}
@@ -66,7 +56,7 @@ def test_the_file_runs_under_any_name(host: ComfyServer, checkpoints: Path, vari
     path = write_small(checkpoints, variant, layout, name=f"videocrafter2 {layout} {len(variant)}.ckpt")
     frames = run(host, variant, path.name)
     path.unlink()
-    assert frames.shape == (FRAMES, 32, 64, 3)
+    assert frames.shape == (FRAMES, HEIGHT, WIDTH, 3)
     assert frames.std() > 1, "a flat picture is what NaN becomes"
 
 

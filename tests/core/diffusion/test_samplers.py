@@ -166,7 +166,7 @@ def test_sigma_zero_is_exact_with_fresh_noise_too() -> None:
 )
 def test_no_step_count_gives_nan(eta: float, spacing: Spacing) -> None:
     shape, denoise = (1, 1, 1, 2, 2), toy_v(DYNAMICRAFTER)
-    for steps in range(1, 101):
+    for steps in (*range(1, 21), 25, 30, 33, 40, 49, 50, 51, 64, 75, 99, 100):
         sigmas = DYNAMICRAFTER.sigmas(steps, spacing).float()
         result = sample_ddim(
             denoise,

@@ -2,12 +2,16 @@
 
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from ..denoiser import Denoiser
 from ..files import atomic_path
 from ..generate import animate
+from ..methods import LookBackMethod, TripMethod
+from ..methods.look_back import begin_with
+from ..model.temporal_noise_fusion import TemporalNoiseFusionConfig
 from ..text_files import read_text
 from ..video import Encoding, clip_to_frames, to_bytes, write_video
 from ..weights import Checkpoint
@@ -18,6 +22,32 @@ from .tasks import Task, find_sources, load_task
 
 CRF = 10  # nearly lossless and still played by browsers; alike for results and ground truth
 LEFT_OUT = "left_out.json"
+
+
+def follow(denoiser: Denoiser, protocol: GenerationProtocol) -> Denoiser:
+    """The denoiser with the protocol's initialization and fusion in place of those that its adapters bring.
+
+    Linear fusion and none need no trained weights (TRIP, equation 9 and Table 6): on a base that takes the image on
+    channels of its own they need no adapter either.
+
+    Raises ValueError for what no adapter of this denoiser knows.
+    """
+    methods = denoiser.methods
+    if protocol.initialization is not None:
+        if denoiser.find(LookBackMethod) is None:
+            raise ValueError("initialization belongs to look-back: name an adapter of look-back, or take it out")
+        methods = begin_with(methods, protocol.initialization)
+    if protocol.fusion is not None:
+        trip = denoiser.find(TripMethod) or TripMethod(
+            None, TemporalNoiseFusionConfig(fusion="none", position="channel")
+        )
+        if protocol.fusion == "learned" != trip.settings.fusion:
+            raise ValueError('fusion = "learned" needs an adapter of TRIP that was trained so')
+        lambdas = {"first_lambda": protocol.first_lambda, "last_lambda": protocol.last_lambda}
+        given: dict[str, Any] = {name: value for name, value in lambdas.items() if value is not None}
+        settings = replace(trip.settings, fusion=protocol.fusion, **given)
+        methods = (*(each for each in methods if each.kind != trip.kind), replace(trip, settings=settings))
+    return replace(denoiser, methods=methods)
 
 
 def make_clips(
@@ -39,6 +69,7 @@ def make_clips(
         ValueError: `output` holds clips of another protocol or other weights, or the checkpoint cannot animate alone.
     """
     results, references = output / "results", output / "references"
+    denoiser = follow(denoiser, protocol)
     height, width = protocol.height or checkpoint.preset.height, protocol.width or checkpoint.preset.width
     cut = protocol.cut(protocol.frames or checkpoint.preset.frames, height, width)
     found = find_sources(protocol, cut)

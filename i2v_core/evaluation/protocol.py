@@ -9,7 +9,7 @@ from typing import Any, Literal
 from ..data.moving_crops import TEST_PHOTOGRAPHS
 from ..decoding import RATES, SEEDS, check_ranges, decode
 from ..diffusion.guidance import GuidanceOrder, ScaleSchedule, parse_scale
-from ..diffusion.initialization import Initialization
+from ..diffusion.initialization import InitializationName
 from ..generate import GenerateConfig
 from ..model.temporal_noise_fusion import Fusion
 from ..text_files import parse_toml, read_json, read_toml
@@ -61,7 +61,7 @@ class GenerationProtocol:
     frames_at_once: int | None = None
     rate: float | None = None
     adapters: tuple[str, ...] = ()
-    initialization: Initialization | None = None
+    initialization: InitializationName | None = None
     fusion: Fusion | None = None
     first_lambda: float | None = None
     last_lambda: float | None = None

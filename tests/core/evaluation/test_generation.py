@@ -58,7 +58,11 @@ def test_moving_crops_are_made_measured_and_continued(
     assert errors.count("made 00001-right (1/1)") == errors.count("measured 00001-right") == 1
     assert (output / "results" / "00000-left.mp4").stat().st_mtime_ns == before
     again = json.loads((output / "report.json").read_text())
-    assert again["measures"] == report["measures"], "a clip depends on its seed only"
+    for name in ("psnr", "ssim", "image_consistency", "motion_amount"):
+        if name in report["measures"]:
+            then, now = (told["measures"][name]["rows"]["results"]["mean"] for told in (report, again))
+            # x264 on several threads does not write the same file every time.
+            assert now == pytest.approx(then, rel=0.01), "a clip depends on its seed only"
 
 
 def test_a_folder_of_pictures_needs_no_truth(
@@ -154,6 +158,38 @@ def test_clips_without_image_or_text_are_those_of_the_scales(
     assert (tmp_path / "both/references/00000-left.txt").read_text()
     assert not torch.equal(made("without_text", guidance=2.0, text="none"), both)
     assert (tmp_path / "without_text/references/00000-left.txt").read_text() == ""
+
+
+def test_linear_fusion_of_weight_one_shows_the_image_alone(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TRIP, equation 9, on a base without an adapter: the reference stands for the image in every frame."""
+    settings = {"clips": 1, "steps": 2, "fusion": "linear", "first_lambda": 1.0, "last_lambda": 1.0}
+    assert run(monkeypatch, checkpoint, settings, tmp_path / "linear") == 0
+    frames = read_video(tmp_path / "linear/results/00000-left.mp4").frames.int()
+    assert (frames - frames[:1]).abs().max() <= 2, "levels, through the file"
+    assert run(monkeypatch, checkpoint, {"clips": 1, "fusion": "learned"}, tmp_path / "learned") == 1
+    assert "needs an adapter of TRIP" in capsys.readouterr().err
+    assert run(monkeypatch, checkpoint, {"clips": 1, "initialization": "hybrid"}, tmp_path / "hybrid") == 1
+    assert "initialization belongs to look-back" in capsys.readouterr().err
+
+
+def test_adapters_initialization_and_pieces_come_from_the_protocol(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On the demo's files: look-back on an image model begins with the given image, clean or noised."""
+    demo, adapters = dev.ROOT / "demo", [str(dev.ROOT / "demo/adapters/look_back_demo.safetensors")]
+    base = {"clips": 1, "frames": 4, "steps": 2, "adapters": adapters}
+    made = []
+    for name, more in (("whole", {}), ("pieces", {"frames_at_once": 2}), ("noise", {"initialization": "add_noise"})):
+        assert run(monkeypatch, demo / "i2v_demo_image.safetensors", base | more, tmp_path / name) == 0
+        made.append(read_video(tmp_path / name / "results/00000-left.mp4").frames.float())
+        told = json.loads((tmp_path / name / "protocol.json").read_text())
+        assert "look_back_demo.safetensors" in told["made_by"]
+    whole, pieces, noise = made
+    assert whole.shape == pieces.shape
+    assert (whole[0] - pieces[0]).abs().mean() < 3, "levels, through the file"
+    assert (whole[1:] - noise[1:]).abs().mean() > 3, "the first frame's noise reaches the others"
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ def sources(picture: str) -> Graph:
         "text": node("CLIPTextEncode", clip=["load", 1], text="pan left"),
         "encode": node("I2VEncodeImage", vae=["load", 2], image=["picture", 0], width=64, height=64, fit="crop"),
         "latent": node("EmptyLatentImage", width=64, height=64, batch_size=2),
-        "sigmas": node("I2VSchedule", model=["load", 0], steps=2, spacing="auto"),
+        "sigmas": node("I2VSchedule", model=["load", 0], steps=2, spacing="auto", start_step=1000),
         "video": node("CreateVideo", images=["frames", 0], fps=8.0),
         "adapter": node("I2VLoadAdapter", adapter="adapters/look_back"),
     }

@@ -29,7 +29,7 @@ class SavedParts:
 
     @classmethod
     def of(cls, contents: CheckpointContents, projection: HostImageProjection | None) -> "SavedParts":
-        no_tensors = {"unet": {}, "image_projection": None, "autoencoder": None, "text_encoder": None}
+        no_tensors: dict[str, Any] = {"unet": {}, "image_projection": None, "autoencoder": None, "text_encoder": None}
         return cls(replace(contents, **no_tensors, clip_text=None, clip_vision=None), projection)
 
     def tensors(

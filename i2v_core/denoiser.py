@@ -1,6 +1,6 @@
 """The denoiser: a base network, its noise and the methods at work on it, for training and generation alike."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial, reduce
 from operator import add
@@ -12,7 +12,7 @@ from torch import Tensor
 from .conditions import Conditions, join_conditions
 from .diffusion.guidance import ClassifierFreeGuidance, Guidance
 from .diffusion.initialization import FREE, Initialization
-from .diffusion.prediction import Prediction, network_input, recount, to_denoised
+from .diffusion.prediction import Prediction, network_input, reexpress, to_denoised
 from .diffusion.schedule import Schedule
 from .methods import METHODS, LookBackMethod, Method, NetworkCall
 from .methods.method import Network
@@ -24,6 +24,7 @@ from .presets import Preset
 from .weights.adapters import Adapter, check_replacement, mean_weights, replace_weights
 
 M = TypeVar("M", bound=Method)
+Answer = Callable[[Tensor, Tensor, Conditions, LookBackState | None], Tensor]
 
 
 @dataclass(frozen=True)
@@ -123,9 +124,7 @@ class Denoiser:
         """
         return self._answer(z, timesteps, self.prepare(conditions), carried)
 
-    def _answer(
-        self, z: Tensor, timesteps: Tensor, conditions: Conditions, carried: LookBackState | None = None
-    ) -> Tensor:
+    def _answer(self, z: Tensor, timesteps: Tensor, conditions: Conditions, carried: LookBackState | None) -> Tensor:
         network: Network = self._run
         for method in self.methods:
             network = partial(method.around, network=network, schedule=self.schedule, prediction=self.prediction)
@@ -191,10 +190,12 @@ class Denoiser:
             first.input(network_input(y - each.origin, sigma, scale), each.first_frame, each.origin)
             for each in conditions
         ]
-        outputs = self._outputs(states, sigma, conditions, together or self.initialization != FREE, carried)
+        together = together or self.initialization != FREE
+        timestep = self.schedule.timestep(sigma).to(y.device)
+        outputs = in_one_batch(self._answer, states, timestep, conditions, together, carried)
         predictions: list[Tensor | None] = [None] * len(branches)
         for i, output, origin in zip(needed, outputs, origins, strict=True):
-            predictions[i] = recount(self.prediction, output, origin - origins[0], sigma, scale)
+            predictions[i] = reexpress(self.prediction, output, origin - origins[0], sigma, scale)
         guided = guidance.combine(*predictions)
         denoised = to_denoised(self.prediction, guided, y - origins[0], sigma, scale) + origins[0]
         return first.estimate(denoised, conditions[0].first_frame)
@@ -207,32 +208,31 @@ class Denoiser:
 
         return self.initialization.start(y, conditional.first_frame, sigmas, denoise_first)
 
-    def _outputs(
-        self,
-        states: list[Tensor],
-        sigma: Tensor,
-        conditions: list[Conditions],
-        together: bool,
-        carried: LookBackState | None,
-    ) -> list[Tensor]:
-        """The network's answers to each of the states under its conditions."""
-        timesteps = self.schedule.timestep(sigma).to(states[0].device)
-        alone = len(conditions) == 1
-        joined = conditions[0] if alone else join_conditions(conditions) if together else None
-        if joined is None and carried is not None:
-            raise ValueError(
-                "a video in pieces needs conditions of one shape in all guidance branches: encode their texts alike, "
-                "and give every branch an image or none"
-            )
-        if joined is not None:
-            z = torch.cat(states)
-            try:
-                return list(self._answer(z, timesteps.expand(len(z)), joined, carried).chunk(len(conditions)))
-            except torch.OutOfMemoryError:
-                if alone or carried is not None:
-                    raise
-                # One after another needs less.
-        return [self._answer(z, timesteps.expand(len(z)), each) for z, each in zip(states, conditions, strict=True)]
+
+def in_one_batch(
+    answer: Answer, states: list[Tensor], timestep: Tensor, conditions: list[Conditions], together: bool,
+    carried: LookBackState | None,
+) -> list[Tensor]:  # fmt: skip
+    """Answers to each of the states under its conditions, in one run where the shapes and the memory allow it.
+
+    Raises ValueError if look-back carries something and one run is not possible.
+    """
+    alone = len(conditions) == 1
+    joined = conditions[0] if alone else join_conditions(conditions) if together else None
+    if joined is None and carried is not None:
+        raise ValueError(
+            "a video in pieces needs conditions of one shape in all guidance branches: encode their texts alike, "
+            "and give every branch an image or none"
+        )
+    if joined is not None:
+        z = torch.cat(states)
+        try:
+            return list(answer(z, timestep.expand(len(z)), joined, carried).chunk(len(conditions)))
+        except torch.OutOfMemoryError:
+            if alone or carried is not None:
+                raise
+            # One after another needs less.
+    return [answer(z, timestep.expand(len(z)), each, None) for z, each in zip(states, conditions, strict=True)]
 
 
 def _checked(branches: Sequence[Conditions | None], needed: list[int], clips: int) -> list[Conditions]:

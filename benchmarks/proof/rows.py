@@ -12,6 +12,7 @@ from einops import repeat
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from i2v_core.conditions import white
 from i2v_core.data.moving_crops import MOTIONS, PHRASES, TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops
 from i2v_core.denoiser import Denoiser
 from i2v_core.evaluation.controls import ROWS, control_clips
@@ -157,7 +158,7 @@ def _generate(
     assert autoencoder is not None and text_encoder is not None
     pictures = torch.stack([item.pixels[:, 0] for item in items]).to(device)
     if not sampling.image:
-        pictures = torch.ones_like(pictures)
+        pictures = white(pictures)
     given, empty = autoencoder.encode(pictures)[:, :, None], [""] * len(items)
     latents = sample(
         denoiser,

@@ -1,4 +1,4 @@
-"""The image projection as a model of the host, and the image tokens that it makes."""
+"""An adapter's image projection in the host: tokens of the given image, and the streams that attend to them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,10 +7,13 @@ from typing import Any
 
 import comfy.model_management
 import torch
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
 from ...i2v_core.conditions import grey
+from ...i2v_core.methods import ImageProjectionMethod
 from ...i2v_core.model.image_encoder import ImageEncoder
+from ...i2v_core.model.image_injection import ImageInjection
 from ...i2v_core.model.image_projection import ImageProjection
 from ...i2v_core.video.clip_pixels import clip_pixels
 from ...i2v_core.weights import CheckpointContents
@@ -18,7 +21,14 @@ from ...i2v_core.weights.companions.usual import IMAGE_ENCODER
 from ...i2v_core.weights.contents import below
 from ..convert import pictures_to_core
 from ..sockets import GivenAdapter
-from .adapters import manage
+from .adapters import attach_network, check_method, manage, require_kind
+from .network import HostVideoUNet, method_wrapper
+
+KIND = "image_projection"
+NO_TOKENS = (
+    "This model sees the given image through an image projection and got no image tokens: connect image_projection of "
+    "Apply Image Projection to Encode Image for I2V."
+)
 
 
 @dataclass(frozen=True)
@@ -102,3 +112,26 @@ def image_features(clip_vision: Any, pictures: Tensor) -> Tensor:
     comfy.model_management.load_models_gpu([clip_vision.patcher])
     features, *_ = clip_vision.model(pixel_values=pixels.to(clip_vision.load_device))
     return features
+
+
+def apply_image_projection(model: Any, adapter: GivenAdapter) -> Any:
+    """A copy of the model whose cross-attentions see image tokens beside the text.
+
+    Raises ValueError for an adapter of another method or base, and for a model that has one already.
+    """
+    require_kind(adapter, KIND)
+    unet, contents = model.model.diffusion_model, adapter.contents
+    if not isinstance(unet, HostVideoUNet):
+        raise ValueError(
+            f"An image projection needs a model of Load I2V Checkpoint, got a {type(model.model).__name__}: load it "
+            "there."
+        )
+    if model.get_wrappers(WrappersMP.DIFFUSION_MODEL, KIND):
+        raise ValueError("This model has an image projection already: apply one adapter of this kind only.")
+    build = partial(ImageInjection, contents.config.injection)
+    patched, injection = attach_network(model, adapter, build, below(contents.tensors, "injection."))
+    method = ImageProjectionMethod(injection)
+    check_method(method, unet, adapter.name)
+    wrapper = method_wrapper(method, "image_tokens", NO_TOKENS)
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KIND, wrapper)
+    return patched

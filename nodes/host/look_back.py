@@ -13,6 +13,7 @@ from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
 from ...i2v_core.diffusion.initialization import Initialization, InitializationName, invert, pin_first
+from ...i2v_core.diffusion.prediction import append_dims
 from ...i2v_core.methods import LookBackMethod
 from ...i2v_core.model.look_back import LookBack, check_sites, find_sites, site_name
 from ...i2v_core.model.seams import AfterBlock, BlockAddress, Seams
@@ -22,7 +23,7 @@ from ..sockets import GivenAdapter
 from .adapters import attach, require_kind
 from .look_back_pieces import CarriedStates, sample_in_pieces
 from .model import FRAMES
-from .network import frames_of_call, run_with
+from .network import clip_frames, frames_of_call, run_with
 
 KIND = "look_back"
 
@@ -202,7 +203,7 @@ class HostLookBack:
         if run.part.start > 0 or not initialization.knows_first:
             return executor(x, timestep, model_options, *further, **named)
         model, sigma = executor.class_obj.inner_model, timestep[: len(run.noise)]
-        state = run.first + _beside(sigma, run.noise) * run.noise
+        state = run.first + append_dims(sigma, run.noise) * run.noise
         if initialization.clean_input:
             state = clean_state(model, run.first, sigma)
         denoised = executor(_with_first(x, state, run.length), timestep, model_options, *further, **named)
@@ -298,7 +299,7 @@ def clean_state(model: Any, first: Tensor, sigma: Tensor) -> Tensor:
     if getattr(getattr(model, "preset", None), "image_residual", False):
         return first.expand(len(sigma), *first.shape[1:])  # its clean latent is zero: no difference to the image
     sampling = model.model_sampling
-    return first / sampling.calculate_input(_beside(sigma, first), torch.ones_like(first))
+    return first / sampling.calculate_input(append_dims(sigma, first), torch.ones_like(first))
 
 
 def _run(model_options: Any) -> Run | None:
@@ -308,13 +309,7 @@ def _run(model_options: Any) -> Run | None:
 def _clip_frames(conds: dict[str, list[dict[str, Any]]], rows: int) -> int:
     """Frames of each clip in a latent of `rows`, which I2V Conditioning tells; otherwise it is one clip."""
     told = [cond[FRAMES] for entries in conds.values() for cond in entries if FRAMES in cond]
-    frames = told[0] if told else rows
-    if rows % frames:
-        raise ValueError(
-            f"The latent has {rows} frames, but the conditioning was made for {frames}: "
-            "take both from the same I2V Conditioning."
-        )
-    return frames
+    return clip_frames(rows, told[0] if told else None)
 
 
 def _frames_of_call(run: Run | None, rows: int, told: int | None) -> int:
@@ -344,10 +339,6 @@ def _as_noise(
     ones, full = torch.ones_like(state), sampler.max_denoise(guider, sigmas)
     level = guider.inner_model.model_sampling.noise_scaling(sigmas[0], ones, torch.zeros_like(state), full)
     return (state - origin) / level
-
-
-def _beside(level: Tensor, data: Tensor) -> Tensor:
-    return level.reshape(-1, *[1] * (data.ndim - 1))
 
 
 def _size(latent: Tensor) -> str:

@@ -20,7 +20,7 @@ from ...i2v_core.presets import Preset
 from ...i2v_core.weights import CheckpointContents, read_checkpoint
 from ...i2v_core.weights.companions.usual import AUTOENCODER, IMAGE_ENCODER, IMAGE_PROJECTION, TEXT_ENCODER
 from ..convert import clips_to_rows, latent_size, rows_to_clips
-from .network import HostVideoUNet
+from .network import HostVideoUNet, clip_frames
 from .patcher import load_weights, make_patcher
 from .sampling import ClipSampling
 
@@ -215,14 +215,7 @@ def _make_model(contents: CheckpointContents, latent_format: Any, disable_dynami
 
 def _clip_frames(given: dict[str, Any]) -> int:
     """Frames of each clip in the latent, which may hold several clips."""
-    rows = len(given["noise"])
-    frames = given.get(FRAMES, rows)
-    if rows % frames:
-        raise ValueError(
-            f"The latent has {rows} frames, but the conditioning was made for {frames}: "
-            "take both from the same I2V Conditioning."
-        )
-    return frames
+    return clip_frames(len(given["noise"]), given.get(FRAMES))
 
 
 def _check_end_image(end: Tensor | None, preset: Preset) -> None:

@@ -12,7 +12,7 @@ from tools.comfy_server import Graph
 
 MODEL, IMAGE_MODEL = "i2v_demo.safetensors", "i2v_demo_image.safetensors"
 ADAPTERS = {"I2VApplyTRIP": "temporal", "I2VApplyImageRetention": "retention", "I2VApplyImageProjection": "projection"}
-NUMBERS = (-1, 0, 1, 0.5, --1.0, 0.0, 1e15, 2**63, 10**30, float("nan"), float("inf"), -float("inf"))
+NUMBERS = (-1, 0, 1, 0.5, -1e9, 1e30, 2**63, 10**30, float("nan"), float("inf"), -float("inf"))
 TEXTS = (
     "", " ", "../x", "/etc/passwd", "C:\\x", "\\\\server\\share\\x", "CON", "nul.txt", "a\0b", "a\ud800b", "x" * 300,
     "~/x", "x.", "%width%/%date:yyyy%", "I2V/" * 400, "🐈", "a\nb", "{}", "[train]", "-1e9",

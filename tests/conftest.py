@@ -31,6 +31,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.xdist_group(SERVER))
         if "page" in used:
             item.add_marker("browser")
+        if item.path.is_relative_to(dev.ROOT / "tests/fuzz"):
+            item.add_marker("slow")
     if hasattr(config, "workerinput"):
         # The largest group first, so that the workers come to their ends together.
         items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)

@@ -79,6 +79,7 @@ def config_of(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("base", "method", "adapter", "options", "lora"),
     [

@@ -3,6 +3,7 @@
 from comfy_api.latest import ComfyExtension, io
 
 from .adapters import I2VLoadAdapter
+from .checked import checked_node
 from .clips import I2VLoadClip
 from .conditioning import I2VConditioning, I2VEncodeImage, I2VShareImageTokens, I2VVideoLatent
 from .decoding import I2VDecodeDualReference
@@ -26,7 +27,7 @@ class I2VExtension(ComfyExtension):
 
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         register_demo_folders()
-        return [
+        nodes: list[type[io.ComfyNode]] = [
             I2VLoadCheckpoint,
             I2VLoadAdapter,
             I2VEncodeImage,
@@ -55,3 +56,4 @@ class I2VExtension(ComfyExtension):
             I2VTrainAdapter,
             I2VStepCache,
         ]
+        return [checked_node(node) for node in nodes]

@@ -3,7 +3,7 @@
 from comfy_api.latest import io
 
 from ..i2v_core.video import FitMode, select_frames
-from .host.video import open_video
+from .host.video import open_video, select
 from .widgets import advanced, search_aliases
 
 FITS = ["crop", "pad", "stretch"]
@@ -89,6 +89,6 @@ class I2VLoadClip(io.ComfyNode):
         chosen, rate = select_frames(
             opened.index, start=start, frames=frames or None, fps=fps or None, stride=stride, from_end=from_end
         )
-        images = opened.frames(list(chosen), (height, width) if height else None, fit)
+        images = select(opened, chosen, (height, width) if height else None, fit)
         audio = opened.audio(float(opened.index.time(chosen[0])), float(len(chosen) / rate))
         return io.NodeOutput(images, float(rate), audio)

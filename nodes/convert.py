@@ -4,8 +4,6 @@ Host: IMAGE `t h w c` in [0, 1], latents `t c h w` (frames as batch, clip after 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from fractions import Fraction
 from typing import Any
 
 import torch
@@ -127,30 +125,6 @@ def frames_to_pixels(frames: Tensor, name: str) -> Tensor:
 def pixels_to_frames(pixels: Tensor) -> Tensor:
     """A clip's pixels `3 t h w` in [-1, 1] to IMAGE frames `t h w 3` in [0, 1]."""
     return clip_to_frames(pixels)
-
-
-@dataclass(frozen=True, eq=False)
-class Footage:
-    """What came as IMAGE or VIDEO: frames `t h w c` in [0, 1], frames per second, and the host's AUDIO if any."""
-
-    images: Tensor
-    fps: Fraction | float
-    audio: Mapping[str, Any] | None
-
-
-def to_footage(images: Any, fps: float, audio: Mapping[str, Any] | None) -> Footage:
-    """Take IMAGE at the rate given, or a VIDEO at its own; a given sound goes before the video's.
-
-    Raises:
-        ValueError: frames of another shape than `t h w c`.
-    """
-    footage = Footage(images, fps, audio)
-    if not isinstance(images, Tensor):
-        parts = images.get_components()
-        footage = Footage(parts.images, Fraction(parts.frame_rate), parts.audio if audio is None else audio)
-    if footage.images.ndim != 4:
-        raise ValueError(f"Expected frames `t h w c`, got shape {tuple(footage.images.shape)}: connect IMAGE or VIDEO.")
-    return footage
 
 
 def to_audio(audio: Mapping[str, Any] | None) -> Audio | None:

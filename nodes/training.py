@@ -1,5 +1,6 @@
 """Nodes that train."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,11 @@ from ..i2v_core.training.log import read_log
 from ..i2v_core.video import read_video
 from ..i2v_core.weights import read_adapter
 from .host.folders import checkpoint_names, checkpoint_path
-from .host.training import data_folder, nothing, plan, train, training_device, training_place
+from .host.paths import checked_name
+from .host.training import cache_folder, data_folder, nothing, plan, train, training_device
+from .host.training_runs import digest, find_run
 from .sockets import AdapterSocket, GivenAdapter
+from .training_keys import check_keys
 from .widgets import advanced, search_aliases
 
 CONFIG = "TOML, as of python -m i2v_core train, for everything else: [train] gradient_accumulation_steps = 4"
@@ -42,8 +46,8 @@ class I2VTrainAdapter(io.ComfyNode):
                 io.String.Input(
                     "data",
                     default="",
-                    tooltip="Folder of clips with captions (clip.mp4 and clip.txt), as a full path or below the input "
-                    "folder. Empty: moving crops of photographs, which the demo was trained on.",
+                    tooltip="Folder of clips with captions (clip.mp4 and clip.txt) below the input folder. Empty: "
+                    "moving crops of photographs, which the demo was trained on.",
                 ),
                 io.Int.Input(
                     "steps",
@@ -94,21 +98,22 @@ class I2VTrainAdapter(io.ComfyNode):
         config: str = "",
         dry_run: bool = False,
     ) -> io.NodeOutput:
-        place, clips, device = training_place(output_name), data_folder(data), training_device()
+        check_keys(config)
         brief = Brief(
-            method, checkpoint_path(checkpoint), place.folder, output_name, clips, steps, batch_size, learning_rate,
-            preview_every, device,
+            method, checkpoint_path(checkpoint), Path(), checked_name(output_name, "output_name"), data_folder(data),
+            steps, batch_size, learning_rate, preview_every, training_device(), cache_folder(),
         )  # fmt: skip
-        complete = brief.config(config)
+        run = find_run(output_name, digest(brief.config(config)))
+        complete = replace(brief, folder=run.folder, name=run.name).config(config)
         if dry_run:
-            text = plan(complete)
+            text = plan(complete, run)
             return io.NodeOutput(nothing(), text, nothing(), ui={"text": (text,)})
-        result = train(complete, place)
+        result = train(complete, run)
         adapter = GivenAdapter(read_adapter(result), result.name)
-        text, preview = report(complete, result, read_log(place.folder)), newest_preview(place.folder)
-        if preview is None:
+        text = "\n".join(filter(None, (report(complete, result, read_log(run.folder)), run.note)))
+        if (preview := newest_preview(run.folder)) is None:
             return io.NodeOutput(adapter, text, nothing(), ui={"text": (text,)})
-        shown: dict[str, Any] = {"images": [place.preview_item(preview)], "animated": (True,), "text": (text,)}
+        shown: dict[str, Any] = {"images": [run.preview_item(preview)], "animated": (True,), "text": (text,)}
         return io.NodeOutput(adapter, text, _frames(preview), ui=shown)
 
 
@@ -124,12 +129,13 @@ def _further_inputs() -> list[Any]:
         io.String.Input(
             "output_name",
             default="my_adapter",
-            tooltip="Name of the file in models/model_patches. A training of this name goes on where it ended.",
+            tooltip="Name of the file in models/model_patches. The same settings go on where they ended; others get a "
+            "number behind the name.",
         ),
         advanced(
             io.String.Input("config", default="", multiline=True, optional=True, placeholder=CONFIG, tooltip=(
-                "TOML that replaces or adds any setting of the training, such as a base's learning rate, frames, the "
-                "size of the adapter, previews of your own picture. An unknown key is named."
+                "TOML that replaces or adds settings of the training, such as a base's learning rate, frames or the "
+                "size of the adapter. Keys that name files are for the command line alone."
             ))
         ),
         io.Boolean.Input(

@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from comfy_api.latest import InputImpl, Types, io
+from torch import Tensor
 
-from ..i2v_core.video import FORMATS, QUALITIES, Encoding, WrittenVideo, as_fps, play_order, write_video
-from .convert import Footage, to_audio, to_footage
-from .host.output import embedded_metadata, output_file
+from ..i2v_core.video import FORMATS, QUALITIES, Audio, Encoding, WrittenVideo, play_order, write_video
+from .convert import to_audio
+from .host.output import embedded_metadata, filled_in, is_linked, output_file, running_links
 from .host.progress import progress
+from .host.video import Footage, Frames, Playback, open_images, select
 from .widgets import advanced, search_aliases
 
 DEPTHS = ("auto", "8", "10", "16")
@@ -40,6 +42,7 @@ class I2VCombineVideo(io.ComfyNode):
             description="Writes frames as one video file, animation or folder of pictures. "
             "Drop the file on the canvas to get its workflow back.",
             is_output_node=True,
+            hidden=[io.Hidden.unique_id],
             inputs=[
                 io.MultiType.Input(
                     "images",
@@ -60,8 +63,8 @@ class I2VCombineVideo(io.ComfyNode):
                 io.String.Input(
                     "filename_prefix",
                     default="I2V/clip",
-                    tooltip="Folder and name below the output folder; a counter is added. %year%, %month%, "
-                    "%day%, %width% and %height% are filled in.",
+                    tooltip="Folder and name below the output folder; a counter is added. %date:yyyy-MM-dd%, "
+                    "%width%, %height% and %Node.widget% (the value of a widget) are filled in.",
                 ),
                 crf,
                 io.Boolean.Input(
@@ -96,30 +99,38 @@ class I2VCombineVideo(io.ComfyNode):
         save_metadata: bool = True,
         audio: Mapping[str, Any] | None = None,
     ) -> io.NodeOutput:
-        footage = to_footage(images, frame_rate, audio)
-        bits = None if bit_depth == "auto" else int(bit_depth)
-        encoding = Encoding(format, QUALITIES.get(quality, crf), bits, loop_count)
-        order = _order(footage, encoding, pingpong=pingpong, trim=trim_to_audio)
-        height, width = footage.images.shape[1:3]
-        suffix = encoding.how.suffix
-        file = output_file(filename_prefix, suffix, height=height, width=width, temporary=not save_output)
-        written = write_video(
-            file.path,
-            [footage.images[i] for i in order],
-            footage.fps,
-            encoding,
-            audio=to_audio(footage.audio),
-            metadata=embedded_metadata(cls.hidden.prompt, cls.hidden.extra_pnginfo) if save_metadata else None,
-            on_frame=progress(len(order)),
+        footage = open_images(images, frame_rate)
+        encoding = Encoding(
+            format, QUALITIES.get(quality, crf), None if bit_depth == "auto" else int(bit_depth), loop_count
         )
-        _say_what_changed(footage, encoding, written)
+        sound = audio if audio is not None else footage.audio(0, float(footage.index.duration), padded=False)
+        heard = to_audio(sound)
+        order = _order(footage, encoding, heard if trim_to_audio else None, pingpong=pingpong)
+        prompt, extra = cls.hidden.prompt, cls.hidden.extra_pnginfo
+        file = output_file(
+            filled_in(filename_prefix, prompt, extra), encoding.how.suffix, height=footage.shape[0],
+            width=footage.shape[1], temporary=not save_output,
+        )  # fmt: skip
+        written = write_video(
+            file.path, Playback(footage, order), footage.index.fps, encoding, audio=heard,
+            metadata=embedded_metadata(prompt, extra) if save_metadata else None, on_frame=progress(len(order)),
+        )  # fmt: skip
+        _say_what_changed(footage, heard, encoding, written)
         shown = file.item(written.shown, format=encoding.how.mime, frame_rate=float(written.fps))
+        # What was written as a stream is not gathered for outputs that nobody reads.
+        free = encoding.how.is_film, True, isinstance(footage, Frames)
+        video, _, frames = (made or is_linked(prompt, cls.hidden.unique_id, slot) for slot, made in enumerate(free))
         return io.NodeOutput(
-            _video(footage, order, encoding, written),
+            _video(footage, order, sound, encoding, written) if video else None,
             str(file.path),
-            footage.images,
+            _gathered(footage) if frames else None,
             ui={"images": [shown], "animated": (not encoding.how.is_sequence,)},
         )
+
+    @classmethod
+    def fingerprint_inputs(cls, **_: Any) -> Any:
+        """Runs again when an output is connected that was not made before."""
+        return running_links("I2VCombineVideo")
 
 
 def _later_inputs() -> list[Any]:
@@ -185,32 +196,38 @@ def _later_inputs() -> list[Any]:
     ]
 
 
-def _order(footage: Footage, encoding: Encoding, *, pingpong: bool, trim: bool) -> list[int]:
-    """Frame numbers in the order of playing; an animation repeats by itself, a film repeats its frames."""
+def _order(footage: Footage, encoding: Encoding, sound: Audio | None, *, pingpong: bool) -> list[int]:
+    """Frame numbers in the order of playing, no longer than the sound; an animation repeats by itself, a film repeats
+    its frames."""
     times = 1 if encoding.how.loop else max(encoding.plays, 1)
-    order = play_order(len(footage.images), pingpong=pingpong, times=times)
-    sound = to_audio(footage.audio)
-    if not trim or sound is None:
-        return order
-    return order[: max(math.floor(sound.duration * as_fps(footage.fps)), 1)]
+    order = play_order(len(footage.index), pingpong=pingpong, times=times)
+    return order if sound is None else order[: max(math.floor(sound.duration * footage.index.fps), 1)]
 
 
-def _video(footage: Footage, order: list[int], encoding: Encoding, written: WrittenVideo) -> Any:
+def _video(footage: Footage, order: list[int], sound: Any, encoding: Encoding, written: WrittenVideo) -> Any:
     """The host's VIDEO: the file where the host can read it back, and the frames otherwise."""
     if encoding.how.is_film:
         return InputImpl.VideoFromFile(str(written.path))
-    same = order == list(range(len(footage.images)))
-    images = footage.images if same else footage.images[order]
-    parts = Types.VideoComponents(images=images, audio=footage.audio, frame_rate=written.fps)
-    return InputImpl.VideoFromComponents(parts)
+    images = _gathered(footage)
+    images = images if order == list(range(len(images))) else images[order]
+    return InputImpl.VideoFromComponents(Types.VideoComponents(images=images, audio=sound, frame_rate=written.fps))
 
 
-def _say_what_changed(footage: Footage, encoding: Encoding, written: WrittenVideo) -> None:
-    height, width, channels = footage.images.shape[1:]
+def _gathered(footage: Footage) -> Tensor:
+    """All frames as IMAGE; those that came as IMAGE are the same ones."""
+    if isinstance(footage, Frames):
+        return footage.images
+    return select(footage, range(len(footage.index)), None, "crop")
+
+
+def _say_what_changed(footage: Footage, sound: Audio | None, encoding: Encoding, written: WrittenVideo) -> None:
+    height, width, channels = footage.shape
     if (height, width) != (written.height, written.width):
         grown = f"{written.height}x{written.width} instead of {height}x{width}"
         logger.info("Combine Video: %s wants even sides: %s, repeating the edge.", encoding.format, grown)
     if channels == 4 and not encoding.how.alpha:
         logger.info("Combine Video: %s has no transparency: it was laid over white.", encoding.format)
-    if footage.audio is not None and not encoding.how.audio:
+    if sound is not None and not encoding.how.audio:
         logger.info("Combine Video: %s has no sound: the audio was left out.", encoding.format)
+    if sound is not None and encoding.how.audio and sound.is_mixed_down:
+        logger.info("Combine Video: the sound's %d channels were mixed down to one.", len(sound.samples))

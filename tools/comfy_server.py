@@ -128,12 +128,16 @@ class ComfyServer:
     def object_info(self) -> dict[str, Any]:
         return dict(self.get("/object_info"))
 
-    def upload(self, image: Path) -> str:
-        """Put an image into the server's input folder and return the name that LoadImage takes."""
+    def upload(self, file: Path, **fields: str) -> str:
+        """Put a file into the server's input folder and return the name that LoadImage takes.
+
+        Further fields of the host's route are `type`, another folder of the host, and `subfolder`.
+        """
         boundary = uuid.uuid4().hex
-        head = f'Content-Disposition: form-data; name="image"; filename="{image.name}"'
-        start, end = f"--{boundary}\r\n{head}\r\n\r\n", f"\r\n--{boundary}--\r\n"
-        body = start.encode() + image.read_bytes() + end.encode()
+        parts = [f'name="{name}"\r\n\r\n{value}'.encode() for name, value in fields.items()]
+        parts.append(f'name="image"; filename="{file.name}"\r\n\r\n'.encode() + file.read_bytes())
+        line = f"--{boundary}\r\nContent-Disposition: form-data; ".encode()
+        body = b"".join(line + part + b"\r\n" for part in parts) + f"--{boundary}--\r\n".encode()
         reply = json.loads(self._request("/upload/image", body, f"multipart/form-data; boundary={boundary}"))
         return f"{reply['subfolder']}/{reply['name']}".lstrip("/")
 

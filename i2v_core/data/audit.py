@@ -114,7 +114,7 @@ def audit_data(config: DataConfig, on_file: OnFile | None = None) -> Audit:
         FileNotFoundError, ValueError: there is no data set, as `list_entries`. A bad file never raises.
         OSError: the cache folder cannot be written.
     """
-    listing = list_entries(config.path, config.image_fps)
+    listing = list_entries(config.path, config.image_fps, confined=config.confined)
     store = record_store(config, listing.root)
     rows = [row for _, row in examine_all(listing, store, config, on_file)]
     return Audit(config.path, listing.layout, tuple(rows))

@@ -30,6 +30,7 @@ class DataConfig:
         cache_latents: encode every clip once and train on what was kept.
         cache_dtype: of kept latents and text.
         seed: of the order of the clips and of where each begins.
+        confined: nothing is read that lies outside of the data's own folder, whatever a table or a link in it names.
     """
 
     path: str
@@ -51,6 +52,7 @@ class DataConfig:
     cache_latents: bool = False
     cache_dtype: Literal["float16", "float32", "bfloat16"] = "float16"
     seed: int = 0
+    confined: bool = False
 
     def __post_init__(self) -> None:
         for name in ("frames", "height", "width", "frame_stride", "bucket_step", "group"):

@@ -153,7 +153,7 @@ def open_data(config: DataConfig, on_file: OnFile | None = None) -> FileClips:
         FileNotFoundError, ValueError: there is no data set, or no clip in it that can be used.
         OSError: the cache folder cannot be written.
     """
-    listing = list_entries(config.path, config.image_fps)
+    listing = list_entries(config.path, config.image_fps, confined=config.confined)
     store = record_store(config, listing.root)
     sizes = sizes_of(config)
     files, rows = [], []

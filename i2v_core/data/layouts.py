@@ -32,7 +32,7 @@ from ..text_files import (
 )
 from ..unusable import UNUSABLE, reason, shortened
 from ..video.sources import FileSlice
-from .media import FrameFolder, Media, VideoFile, is_picture, is_video, natural
+from .media import FrameFolder, VideoFile, is_picture, is_video, natural
 
 FILE_KEYS = ("file_name", "video_path", "video", "path")
 CAPTION_KEYS = ("text", "caption", "prompt")
@@ -43,7 +43,7 @@ class Entry:
     """A clip as listed: what to call it, its frames, its caption (None: it has none), or why it is none."""
 
     name: str
-    media: Media | None
+    media: VideoFile | FrameFolder | None
     caption: str | None = None
     problem: str = ""
 
@@ -57,8 +57,11 @@ class Listing:
     entries: list[Entry]
 
 
-def list_entries(path: StrPath, image_fps: float | None = None) -> Listing:
+def list_entries(path: StrPath, image_fps: float | None = None, *, confined: bool = False) -> Listing:
     """List the clips below a folder, or those that a metadata file or an archive names.
+
+    Args:
+        confined: what lies outside of the folder, by its name or behind a link, is listed as a problem.
 
     Raises:
         FileNotFoundError: nothing is there.
@@ -69,6 +72,8 @@ def list_entries(path: StrPath, image_fps: float | None = None) -> Listing:
         raise FileNotFoundError(f"There is no data '{path}'. Set data.path to a folder or a metadata file.")
     root = given if given.is_dir() else given.parent
     layout, entries = _layout(given, root, image_fps)
+    if confined:
+        entries = (_confined(entry, root.resolve()) for entry in entries)
     listed = sorted(entries, key=lambda entry: natural(entry.name))
     if not listed:
         raise ValueError(
@@ -92,6 +97,18 @@ def _layout(given: Path, root: Path, image_fps: float | None) -> tuple[str, Iter
     if given.is_file():
         raise ValueError(f"'{given}' is no data set. Expected a folder, or a .jsonl, .csv or .tar file.")
     return "files", _from_files(root, image_fps)
+
+
+def _confined(entry: Entry, root: Path) -> Entry:
+    """The entry, or a problem if its file lies outside of the folder."""
+    media = entry.media
+    if media is None:
+        return entry
+    source = media.folder if isinstance(media, FrameFolder) else media.source
+    place = Path(source if isinstance(source, str) else source.path).resolve()
+    if place == root or root in place.parents:
+        return entry
+    return Entry(entry.name, None, problem="lies outside of the data's folder")
 
 
 def _by_suffix(folder: Path) -> dict[str, list[Path]]:
@@ -161,7 +178,7 @@ def _row(read: Row, place: str, root: Path, image_fps: float | None) -> Entry:
     try:
         # WebVid's files lie in `videos/` beside its table.
         path = next((found for folder in (root, root / "videos") if (found := folder / file).exists()), root / file)
-        media: Media = FrameFolder(str(path), image_fps) if path.is_dir() else VideoFile(str(path))
+        media = FrameFolder(str(path), image_fps) if path.is_dir() else VideoFile(str(path))
         problem = "" if path.exists() else "does not exist"
     except UNUSABLE as error:
         # A caption in the column of the file is too long for a name.
@@ -219,7 +236,7 @@ def _caption(row: Mapping[str, Any]) -> str | None:
     return next((row[key] for key in CAPTION_KEYS if isinstance(row.get(key), str)), None)
 
 
-def _captioned(name: str, media: Media, *places: Path) -> Entry:
+def _captioned(name: str, media: VideoFile | FrameFolder, *places: Path) -> Entry:
     """A clip with the first caption that one of these files holds; one that cannot be read is the clip's problem."""
     try:
         texts = (read_text(place).strip() for place in places if place.is_file())

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from ..text_files import parse_toml
 from ..weights import CheckpointContents, read_checkpoint
 from .config import TrainingConfig
-from .config_file import merged, parse_config, read_config
+from .config_file import merged, parse_config
 from .methods import METHODS
 
 LARGEST = 256  # pixels of a clip's shorter side, where nobody says more
@@ -29,6 +29,7 @@ class Brief:
         data: folder of clips; None for the demo's generator.
         learning_rate: of the adapter; what a method trains of the base learns at the method's share of it.
         preview_steps: between two previews, 0 for none.
+        cache: where what is found out about the clips is kept; None keeps it beside them.
         device: "cpu", or "auto" for a GPU, where single precision and kept activations would ask too much of it.
     """
 
@@ -42,12 +43,12 @@ class Brief:
     learning_rate: float
     preview_steps: int = 0
     device: Literal["auto", "cpu"] = "auto"
+    cache: Path | None = None
 
     def config(self, further: str = "") -> TrainingConfig:
         """The configuration: sizes are the base's, and TOML in `further` replaces or adds whatever it names.
 
-        Raises ValueError for a base that is no model, an unknown key or a wrong value, a method without an adapter, and
-        a folder that holds a training of another method or base.
+        Raises ValueError for a base that is no model, an unknown key or a wrong value, and a method without an adapter.
         """
         try:
             config = parse_config(merged(self._values(), parse_toml(further)))
@@ -57,7 +58,6 @@ class Brief:
             raise ValueError(f"'{config.method.name}' trains no adapter; choose one of {', '.join(NAMES)}")
         if (config.train.output_dir, config.name) != (str(self.folder), self.name):
             raise ValueError("train.output_dir and train.output_name come from the name of the result: leave them out")
-        _check_earlier(config, self.folder)
         return config
 
     def _values(self) -> dict[str, Any]:
@@ -87,7 +87,9 @@ class Brief:
         height, width = (round(side * factor / 64) * 64 for side in (preset.height, preset.width))
         if self.data is None:
             return {"kind": "moving_crops", "frames": preset.frames, "size": height}
-        return {"kind": "files", "path": str(self.data), "frames": preset.frames, "height": height, "width": width}
+        size = {"frames": preset.frames, "height": height, "width": width}
+        kept = {} if self.cache is None else {"cache_directory": str(self.cache), "confined": True}
+        return {"kind": "files", "path": str(self.data), **size, **kept}
 
 
 def usual(method: str, base: CheckpointContents, folder: Path) -> dict[str, Any]:
@@ -110,18 +112,6 @@ def usual(method: str, base: CheckpointContents, folder: Path) -> dict[str, Any]
             "options": {"encoder_file": str(folder / "image_encoder.safetensors")},
         }
     return {}
-
-
-def _check_earlier(config: TrainingConfig, folder: Path) -> None:
-    if not (folder / "config.toml").exists():
-        return
-    earlier = read_config(folder / "config.toml")
-    for what in ("method", "model"):
-        if getattr(earlier, what) != getattr(config, what):
-            raise ValueError(
-                f"'{folder}' holds a training with another section [{what}], which cannot go on with this one: choose "
-                "another name, or delete the folder"
-            )
 
 
 def newest_preview(folder: Path) -> Path | None:

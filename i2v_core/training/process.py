@@ -5,23 +5,32 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
 from .command import CANCELED
+from .log import words_of_end
 from .stop import TrainingCanceled
 
 ROOT = Path(__file__).resolve().parents[2]
 INTERVAL = 0.25  # seconds between two looks
 PATIENCE = 600.0  # seconds for the present step and its checkpoint, after which a training is killed
-# Where Python takes no paths from its environment, as in ComfyUI's portable version, the same command in other words.
-ISOLATED = "import runpy, sys; sys.path.insert(0, sys.argv.pop(1)); runpy.run_module('i2v_core', run_name='__main__')"
+START = Path(__file__).resolve().with_name("start.py")
+# What a child needs to find its libraries, devices and temporary folder. Nothing else goes on, tokens above all.
+PASSED_ON = (
+    "PATH", "HOME", "USER", "LOGNAME", "LANG", "LANGUAGE", "TZ", "TMPDIR", "TMP", "TEMP", "SYSTEMROOT", "SYSTEMDRIVE",
+    "WINDIR", "COMSPEC", "PATHEXT", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "PROGRAMDATA", "PYTHONPATH", "PYTHONHOME",
+    "PYTHONUSERBASE", "PYTHONNOUSERSITE", "PYTHONWARNINGS", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV",
+    "CONDA_PREFIX",
+)  # fmt: skip
+PASSED_ON_FAMILIES = (
+    "LC_", "CUDA_", "NVIDIA_", "NCCL_", "HIP_", "HSA_", "ROCR_", "ROCM_", "AMD_", "PYTORCH_", "TORCH_", "OMP_", "MKL_",
+    "KMP_", "OPENBLAS_", "ONEAPI_", "ZE_", "SYCL_", "XDG_CACHE_", "MPLCONFIG",
+)  # fmt: skip
 
 
-def train_apart(
-    config: Path, log: Path, watch: Callable[[], None], *, dry_run: bool = False, isolated: bool | None = None
-) -> str:
+def train_apart(config: Path, log: Path, watch: Callable[[], None], *, dry_run: bool = False) -> str:
     """Run `python -m i2v_core train CONFIG` with this Python to its end; return what it printed: the file, or the plan.
 
     The process never outlives this one: it ends, with a checkpoint, as soon as its standard input does.
@@ -29,20 +38,18 @@ def train_apart(
     Args:
         log: gets, at its end, what the command tells on the way.
         watch: called four times a second; what it raises ends the training with a checkpoint, and is raised again.
-        isolated: whether this Python takes no paths from the environment; None finds out.
 
     Raises:
         ValueError: the training failed; its own sentence.
         TrainingCanceled: somebody else ended it.
     """
-    arguments = [*_python(bool(sys.flags.ignore_environment) if isolated is None else isolated), "train", str(config)]
-    arguments += ["--end-with-input", *(["--dry-run"] if dry_run else [])]
-    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "PYTHONIOENCODING": "utf-8"}
+    # A file, not a module: in ComfyUI's portable version Python takes no paths from its environment.
+    arguments = [str(Path(sys.executable).absolute()), str(START), "train", str(config.absolute()), "--end-with-input"]
+    arguments += ["--dry-run"] if dry_run else []
     with tempfile.TemporaryFile("w+", encoding="utf-8") as printed, log.open("a+", encoding="utf-8") as told:
         start = told.seek(0, os.SEEK_END)
         process = subprocess.Popen(
-            arguments, stdin=subprocess.PIPE, stdout=printed, stderr=told, cwd=ROOT, env=environment
+            arguments, stdin=subprocess.PIPE, stdout=printed, stderr=told, cwd=ROOT, env=environment()
         )
         try:
             while process.poll() is None:
@@ -54,8 +61,14 @@ def train_apart(
         return _from(printed, 0).strip()
 
 
-def _python(isolated: bool) -> Sequence[str]:
-    return [sys.executable, "-c", ISOLATED, str(ROOT)] if isolated else [sys.executable, "-m", "i2v_core"]
+def environment() -> dict[str, str]:
+    """The variables of this process that a training gets: those of `PASSED_ON` and its families."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name.upper() in PASSED_ON or name.upper().startswith(PASSED_ON_FAMILIES)
+    }
+    return {**kept, "PYTHONIOENCODING": "utf-8"}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -83,7 +96,6 @@ def _check(status: int, told: str) -> None:
         return
     lines = [line for line in told.splitlines() if line.strip()]
     errors = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
-    sentence = (errors or lines or ["it said nothing"])[-1]
     if status == CANCELED:
-        raise TrainingCanceled(sentence)
-    raise ValueError(sentence if errors else f"The training ended with status {status}: {sentence}")
+        raise TrainingCanceled((errors or lines or ["The training was canceled."])[-1])
+    raise ValueError(errors[-1] if errors else words_of_end(status))

@@ -1,9 +1,10 @@
 """A training beside the host: where its files lie, its progress on the node, its end with the host's cancel button."""
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -20,50 +21,26 @@ from ...i2v_core.training.config import TrainingConfig
 from ...i2v_core.training.config_file import write_config
 from ...i2v_core.training.log import read_progress
 from ...i2v_core.training.process import train_apart
+from .paths import existing_path
 from .progress import progress
+from .training_runs import TRAININGS, Run, digest, remember
 
-TRAININGS = "i2v_training"  # below the host's output folder, so that its interface can show previews
+logger = logging.getLogger(__name__)
+
 SHOWN = 512  # pixels of the live preview's longer side
 
 
-@dataclass(frozen=True)
-class TrainingPlace:
-    """Where a training lives: its folder, and the file that Load I2V Adapter lists."""
-
-    folder: Path
-    result: Path
-
-    def preview_item(self, preview: Path) -> dict[str, Any]:
-        """What the interface needs to play a preview."""
-        subfolder = preview.parent.relative_to(folder_paths.get_output_directory()).as_posix()
-        return {"filename": preview.name, "subfolder": subfolder, "type": "output", "format": "video/mp4"}
-
-
-def training_place(name: str) -> TrainingPlace:
-    """The place of a result of this name.
-
-    Raises ValueError for a name that is no file's, or that a file has which no training of this name made.
-    """
-    if not name.strip() or Path(name).name != name or name.startswith(".") or set(name) & set('\\/:*?"<>|'):
-        raise ValueError(f"output_name must be a plain name, such as 'my_look_back', got '{name}'.")
-    folder = Path(folder_paths.get_output_directory(), TRAININGS, name).absolute()
-    result = Path(folder_paths.get_folder_paths("model_patches")[0], f"{name}.safetensors").absolute()
-    if result.exists() and not (folder / "config.toml").exists():
-        raise ValueError(f"There is a file '{result}' already, which was not trained here: choose another output_name.")
-    return TrainingPlace(folder, result)
-
-
 def data_folder(text: str) -> Path | None:
-    """The folder of clips: an absolute path, or one below the host's input folder; None for an empty text.
+    """The clips that a workflow names: below the input folder, or a full path in a folder of the host's; None for "".
 
-    Raises ValueError if there is nothing of that name.
+    Raises ValueError for any other.
     """
-    if not text.strip():
-        return None
-    path = Path(folder_paths.get_input_directory(), Path(text.strip().strip('"')).expanduser()).absolute()
-    if not path.exists():
-        raise ValueError(f"There is no '{path}': data takes a folder of clips, or nothing for the demo's own clips.")
-    return path
+    return existing_path(text.strip().strip('"'), "data") if text.strip() else None
+
+
+def cache_folder() -> Path:
+    """Where trainings from the canvas keep what they found out about clips; no run can have this name."""
+    return Path(folder_paths.get_output_directory(), TRAININGS, ".cache").absolute()
 
 
 def training_device() -> Literal["auto", "cpu"]:
@@ -76,28 +53,45 @@ def nothing() -> Any:
     return ExecutionBlocker(None)
 
 
-def train(config: TrainingConfig, place: TrainingPlace) -> Path:
+def train(config: TrainingConfig, run: Run) -> Path:
     """Train in a process of its own and put the result where Load I2V Adapter lists it; progress shows on the node.
 
     Raises ValueError with the process's own sentence if it fails, and what the host raises when it is canceled.
     """
     _make_room()
-    place.folder.mkdir(parents=True, exist_ok=True)
-    write_config(config, place.folder / "train.toml")
-    train_apart(place.folder / "train.toml", place.folder / "train.log", _watch(place.folder))
-    place.result.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(place.result) as temporary:
-        shutil.copyfile(place.folder / place.result.name, temporary)
-    return place.result
+    if run.note:
+        logger.warning(run.note)
+    settings = digest(config)
+    remember(run, settings)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    write_config(config, run.folder / "train.toml")
+    train_apart(run.folder / "train.toml", run.folder / "train.log", _watch(run.folder))
+    run.result.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(run.result) as temporary:
+        shutil.copyfile(run.folder / run.result.name, temporary)
+    remember(run, settings)
+    return run.result
 
 
-def plan(config: TrainingConfig) -> str:
-    """What `train` would do, in lines for people; nothing is written."""
+def plan(config: TrainingConfig, run: Run) -> str:
+    """What `train` would do, in lines for people; nothing is left of it."""
     _make_room()
     update = progress(1)
     with tempfile.TemporaryDirectory() as folder:
-        write_config(config, Path(folder, "train.toml"))
-        return train_apart(Path(folder, "train.toml"), Path(folder, "train.log"), partial(update, 0), dry_run=True)
+        write_config(_kept_in(config, Path(folder)), Path(folder, "train.toml"))
+        told = train_apart(Path(folder, "train.toml"), Path(folder, "train.log"), partial(update, 0), dry_run=True)
+    return "\n".join(filter(None, (told, run.note)))
+
+
+def _kept_in(config: TrainingConfig, folder: Path) -> TrainingConfig:
+    """The same training, with whatever it would keep put into a folder that goes away."""
+    if hasattr(config.data, "cache_directory"):
+        config = replace(config, data=replace(config.data, cache_directory=str(folder)))
+    encoder = config.method.options.get("encoder_file")
+    if encoder is None or Path(encoder).exists():
+        return config
+    options = {**config.method.options, "encoder_file": str(folder / "image_encoder.safetensors")}
+    return replace(config, method=replace(config.method, options=options))
 
 
 def _make_room() -> None:

@@ -72,6 +72,8 @@ def _change(holder: Any, key: Any, chance: random.Random) -> None:
 
 def damaged(content: bytes, chance: random.Random) -> bytes:
     """A file with bytes flipped, cut off, doubled or put in, or all of it in another encoding."""
+    if not content:
+        return b"\xff"
     how = chance.randrange(6)
     place = chance.randrange(len(content) + 1)
     if how == 0:

@@ -94,8 +94,8 @@ def save(core: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -
 
     folder = tmp_path_factory.mktemp("checkpoints")
     folder_paths.add_model_folder_path("checkpoints", str(folder))
-    build, weights = core("build"), core("weights")
-    unet_config = core("model.video_unet").VideoUNetConfig
+    weights, contents = core("weights"), core("weights.contents")
+    unet_config, text = core("model.video_unet").VideoUNetConfig, core("model.text_encoder")
     small = {"in_channels": 24, "out_channels": 12, "model_channels": 32, "channel_mult": (1, 2)}
     small |= {"num_res_blocks": 1, "attention_levels": (1,), "head_dim": 32, "context_dim": 64}
     small |= {"init_attention": False, "pooled_text_dim": 64}
@@ -104,12 +104,12 @@ def save(core: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -
         with torch.random.fork_rng(), torch.inference_mode(False):
             torch.manual_seed(0)
             parts = {
-                "unet": build.build_unet(unet_config(**small | changes)),
-                "image_projection": projection and build.build_image_projection(projection),
-                "autoencoder": build.build_autoencoder(
+                "unet": core("model.video_unet").VideoUNet(unet_config(**small | changes)),
+                "image_projection": projection and core("model.image_projection").ImageProjection(projection),
+                "autoencoder": contents.build_autoencoder(
                     autoencoder or core("model.autoencoder").AutoencoderConfig(32, (1, 2, 2), 1, 12, 0.5)
                 ),
-                "text_encoder": build.build_text_encoder(core("model.text_encoder").TextEncoderConfig()),
+                "text_encoder": text.TextEncoder(text.TextEncoderConfig()),
             }
             for network in filter(None, parts.values()):
                 for key, value in network.named_parameters():

@@ -4,6 +4,7 @@ import json
 import logging
 from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import av
@@ -26,9 +27,9 @@ def combine(node_classes: dict[str, Any]) -> Any:
     """Run the node as the host does, with a graph to embed, and return outputs and what the interface gets."""
     node = node_classes["I2VCombineVideo"]
 
-    def run(images: Any, **settings: Any) -> Any:
+    def run(images: Any, prompt: Any = PROMPT, **settings: Any) -> Any:
         class Locked(node):  # type: ignore[misc, valid-type]
-            hidden = type("Hidden", (), {"prompt": PROMPT, "extra_pnginfo": {"workflow": WORKFLOW}})()
+            hidden = SimpleNamespace(prompt=prompt, extra_pnginfo={"workflow": WORKFLOW}, unique_id="9")
 
         fixed = {"frame_rate": 8.0, "filename_prefix": "test/clip", "crf": 17, "save_output": True}
         return Locked.execute(images, **fixed | settings)
@@ -159,7 +160,7 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(combine: Any, images: Te
     several = {"waveform": torch.zeros(2, 1, 4000), "sample_rate": 8000}
     for given, settings, reason in (
         (images[:0], {}, "at least one frame"),
-        (images[0], {}, "Expected frames `t h w c`"),
+        (images[0], {}, "at least one frame of `t h w c`"),
         (poisoned, {}, "NaN or infinite"),
         (images, {"bit_depth": "10", "format": "webm vp9"}, "'webm vp9' has 8 bits"),
         (images, {"bit_depth": "8", "format": "mov prores"}, "'mov prores' has 10 bits"),

@@ -1,4 +1,5 @@
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -54,4 +55,6 @@ def test_the_negative_branch_gets_the_null_image(node_classes: dict[str, Any], g
 
 def test_image_encoder_and_projection_go_together(node_classes: dict[str, Any], tiny: Any) -> None:
     with pytest.raises(ValueError, match="image_projection is missing"):
-        node_classes["I2VEncodeImage"].execute(tiny.vae, torch.rand(1, 32, 32, 3), 32, 32, "crop", object())
+        node_classes["I2VEncodeImage"].execute(
+            tiny.vae, torch.rand(1, 32, 32, 3), 32, 32, "crop", SimpleNamespace(encode_image=None)
+        )

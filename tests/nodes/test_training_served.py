@@ -2,8 +2,9 @@
 
 import io
 import json
+import pickle
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -33,9 +34,11 @@ METHODS: dict[str, tuple[str, str, str, str]] = {
 
 
 @pytest.fixture(scope="module")
-def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """20 real mp4 files with captions."""
-    folder, data = tmp_path_factory.mktemp("my clips"), MovingCrops(MovingCropsConfig(frames=6))
+def clips(host: ComfyServer) -> Path:
+    """20 real mp4 files with captions, below the server's input folder."""
+    assert host.log is not None
+    folder, data = host.log.parent / "input/my clips", MovingCrops(MovingCropsConfig(frames=6))
+    folder.mkdir(parents=True)
     for number in range(20):
         clip = data.clip(number)
         write_video(folder / f"clip {number}.mp4", clip_to_frames(clip.pixels), 8)
@@ -49,7 +52,7 @@ def train(host: ComfyServer, clips: Path) -> Callable[..., dict[str, Any]]:
 
     def graph(method: str, **inputs: Any) -> dict[str, Any]:
         base, _, _, further = METHODS[method]
-        values = {"method": method, "checkpoint": base, "data": str(clips), "steps": 2, "batch_size": 1}
+        values = {"method": method, "checkpoint": base, "data": clips.name, "steps": 2, "batch_size": 1}
         values |= {"learning_rate": 0.001, "preview_every": 0, "output_name": f"my {method}", "config": SMALL + further}
         return {"1": {"class_type": "I2VTrainAdapter", "inputs": {**values, "dry_run": False, **inputs}}}
 
@@ -129,8 +132,108 @@ def test_a_failing_training_ends_in_one_sentence(host: ComfyServer, train: Calla
         host.run(graph, seconds=300)
 
 
-def test_a_dry_run_tells_the_plan_and_writes_nothing(host: ComfyServer, train: Callable[..., dict[str, Any]]) -> None:
-    graph = train("look_back", output_name="planned", dry_run=True)
+def snapshot(host: ComfyServer) -> dict[str, tuple[int, int]]:
+    """Every file and folder of the server's, with size and time."""
+    assert host.log is not None
+    paths = [path for path in host.log.parent.rglob("*") if path != host.log and "comfyui.db" not in path.name]
+    return {str(path): (path.stat().st_size, path.stat().st_mtime_ns) for path in paths if path.is_file()}
+
+
+@pytest.mark.parametrize("method", ["look_back", "dynamicrafter"])
+def test_a_dry_run_tells_the_plan_and_writes_nothing(
+    host: ComfyServer, train: Callable[..., dict[str, Any]], method: str
+) -> None:
+    graph, before = train(method, output_name="planned", dry_run=True), snapshot(host)
     (plan,) = host.run(graph, seconds=300)["outputs"]["1"]["text"]
     assert "20 clips" in plan and "steps:   2 of 1 clips" in plan
-    assert not run_folder(host, "planned").exists()
+    assert snapshot(host) == before
+
+
+class Payload:
+    """What a pickle of a stranger does when it is opened: it makes a file."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.marker,)
+
+
+@pytest.fixture
+def planted(host: ComfyServer, tmp_path: Path) -> Iterator[tuple[Callable[[str, str], None], Path]]:
+    """Plants a checkpoint that would make a marker file, through the host's own upload route; and that file."""
+    marker, names = tmp_path / "code ran", ("custom_checkpoint_0.pkl", "optimizer.bin", "random_states_0.pkl")
+    for name in names:
+        (tmp_path / name).write_bytes(pickle.dumps(Payload(marker)))
+    pickle.loads((tmp_path / names[0]).read_bytes())
+    assert marker.exists(), "the bait works"
+    marker.unlink()
+
+    def plant(kind: str, subfolder: str) -> None:
+        for name in names:
+            host.upload(tmp_path / name, type=kind, subfolder=subfolder)
+
+    yield plant, marker
+    assert not marker.exists()
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_workflow_cannot_choose_the_state_to_go_on_from(
+    host: ComfyServer, train: Callable[..., dict[str, Any]], planted: Any, tmp_path: Path, dry_run: bool
+) -> None:
+    plant, _ = planted
+    plant("input", "planted/checkpoint-000001")
+    assert host.log is not None
+    for folder in (tmp_path, host.log.parent / "input/planted/checkpoint-000001"):
+        graph = train("look_back", config=f"train.resume_from_checkpoint = '{folder}'", dry_run=dry_run)
+        with pytest.raises(ServerError, match=r"^[^\n]*may not set 'train\.resume_from_checkpoint'[^\n]*$"):
+            host.run(graph, seconds=300)
+
+
+def test_a_run_that_was_uploaded_is_left_alone(
+    host: ComfyServer, train: Callable[..., dict[str, Any]], planted: Any
+) -> None:
+    plant, _ = planted
+    plant("output", "i2v_training/uploaded/checkpoint-000001")
+    (told,) = host.run(train("look_back", output_name="uploaded"), seconds=300)["outputs"]["1"]["text"]
+    assert "There is another training or file of the name 'uploaded', which stays: this one is 'uploaded_2'." in told
+    assert sorted(path.name for path in run_folder(host, "uploaded").iterdir()) == ["checkpoint-000001"]
+
+
+def test_a_run_belongs_to_its_settings_and_another_gets_a_number(
+    host: ComfyServer, train: Callable[..., dict[str, Any]]
+) -> None:
+    def told(**inputs: Any) -> str:
+        return str(host.run(train("look_back", output_name="shared", **inputs), seconds=300)["outputs"]["1"]["text"][0])
+
+    first = told()
+    assert "another training" not in first
+    kept = {path: path.read_bytes() for path in run_folder(host, "shared").rglob("*") if path.is_file()}
+    assert "this one is 'shared_2'" in told(learning_rate=0.01)
+    assert {path: path.read_bytes() for path in kept} == kept, "the first run is untouched"
+    assert "this one is 'shared_2'" in told(learning_rate=0.01, steps=3), "and the second goes on"
+    assert "going on from step 2" in (run_folder(host, "shared_2") / "train.log").read_text()
+    assert "another training" not in told(steps=3)
+    assert "going on from step 2" in (run_folder(host, "shared") / "train.log").read_text()
+
+
+def test_nothing_elsewhere_is_read_or_written(
+    host: ComfyServer, train: Callable[..., dict[str, Any]], tmp_path: Path, clips: Path
+) -> None:
+    (tmp_path / "secret.mp4").write_bytes((clips / "clip 0.mp4").read_bytes())
+    for name in ("a.jsonl", "metadata.jsonl"):
+        (clips.parent / name).write_text(json.dumps({"file_name": str(tmp_path / "secret.mp4"), "text": "x"}))
+    cases = [
+        ({"data": str(tmp_path)}, "outside of ComfyUI's input"),
+        ({"data": "../output"}, "must name a folder below the input folder"),
+        ({"data": "a.jsonl"}, "lies outside of the data's folder"),
+        ({"config": f"[data]\ncache_directory = '{tmp_path}'"}, "may not set 'data.cache_directory'"),
+        ({"config": f"[validation]\nimage = '{tmp_path}/x.png'"}, "may not set 'validation.image'"),
+        ({"output_name": "CON"}, "output_name must be a plain name"),
+        ({"output_name": "a" * 238}, "output_name must be a plain name"),
+    ]
+    for inputs, sentence in cases:
+        with pytest.raises(ServerError, match=rf"^I2VTrainAdapter[^\n]*{sentence}[^\n]*$"):
+            host.run(train("look_back", **inputs), seconds=300)
+    assert [path.name for path in tmp_path.iterdir()] == ["secret.mp4"]
+    assert not (clips / ".i2v_cache").exists()

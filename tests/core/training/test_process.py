@@ -1,5 +1,7 @@
 """A training as a process: it ends with who started it, fails in one sentence, and is alone in its folder."""
 
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +16,7 @@ from i2v_core.training.command import out_of_memory
 from i2v_core.training.config_file import write_config
 from i2v_core.training.lock import only_one
 from i2v_core.training.log import Progress, ProgressFile, read_progress, words_of_end
-from i2v_core.training.process import ROOT, train_apart
+from i2v_core.training.process import ROOT, START, environment, train_apart
 from tests.core.training.tiny import tiny_config
 
 DEMO = ROOT / "demo/i2v_demo.safetensors"
@@ -74,13 +76,12 @@ def test_a_training_ends_with_who_started_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("isolated", [False, True])
-def test_a_failure_is_the_command_s_own_sentence(tmp_path: Path, isolated: bool) -> None:
+def test_a_failure_is_the_command_s_own_sentence(tmp_path: Path) -> None:
     config = tiny_config(tmp_path)
     missing = replace(config, model=replace(config.model, pretrained_model_name_or_path="nowhere.safetensors"))
     write_config(missing, tmp_path / "train.toml")
     with pytest.raises(ValueError, match=r"^[^\n]*nowhere\.safetensors[^\n]*$"):
-        train_apart(tmp_path / "train.toml", tmp_path / "train.log", lambda: None, isolated=isolated)
+        train_apart(tmp_path / "train.toml", tmp_path / "train.log", lambda: None)
 
 
 def brief(folder: Path, method: str = "trip", data: Path | None = None) -> Brief:
@@ -114,11 +115,30 @@ def test_further_settings_that_cannot_be_are_refused(tmp_path: Path, further: st
         brief(tmp_path).config(further)
 
 
-def test_a_folder_goes_on_with_its_own_method_only(tmp_path: Path) -> None:
-    write_config(brief(tmp_path).config(), tmp_path / "config.toml")
-    assert brief(tmp_path).config("[train]\nmax_train_steps = 60").train.max_train_steps == 60
-    with pytest.raises(ValueError, match=r"another section \[method\]"):
-        brief(tmp_path, "image_retention").config()
+def test_a_child_starts_where_python_finds_no_modules_and_gets_no_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "a secret")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    assert "HF_TOKEN" not in environment()
+    assert environment()["CUDA_VISIBLE_DEVICES"] == "3"
+    # As in ComfyUI's portable version, whose Python is isolated by a file beside it.
+    child = [sys.executable, "-I", str(START), "train", "--help"]
+    told = subprocess.run(child, env=environment(), capture_output=True, text=True, cwd="/", check=True)
+    assert "--end-with-input" in told.stdout
+
+
+def test_a_training_that_is_killed_ends_in_a_sentence(tmp_path: Path) -> None:
+    write_config(tiny_config(tmp_path, max_train_steps=100_000), tmp_path / "train.toml")
+    killed = list[int]()
+
+    def watch() -> None:
+        progress = read_progress(tmp_path / "run")
+        if not killed and progress is not None and progress.step >= 1:
+            (child,) = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children").read_text().split()
+            killed.append(int(child))
+            os.kill(int(child), signal.SIGKILL)
+
+    with pytest.raises(ValueError, match=r"^the system killed the training \(SIGKILL\)[^\n]*memory[^\n]*$"):
+        train_apart(tmp_path / "train.toml", tmp_path / "train.log", watch)
 
 
 def test_out_of_memory_names_the_keys_that_are_left(tmp_path: Path) -> None:

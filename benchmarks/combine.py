@@ -23,8 +23,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from _measure import Ratio
-from _peers import MIB, ROOT, print_table
+from _host import ROOT
+from _rows import Row, memory_row, print_rows, time_row
 
 
 def moving_photograph(frames: int, size: int) -> Tensor:
@@ -75,7 +75,7 @@ def measure(who: str, frames: int, size: int) -> dict[str, float]:
     command = [sys.executable, __file__, "--frames", str(frames), "--size", str(size), "--child", who]
     out = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
     first, second = map(json.loads, out.strip().splitlines()[-2:])
-    return {**second, "above": (second["peak"] - first["peak"]) / MIB}
+    return {**second, "above": second["peak"] - first["peak"]}
 
 
 def child(who: str, frames: int, size: int) -> None:
@@ -101,18 +101,18 @@ def main() -> None:
         child(options.child, options.frames, options.size)
         return
     print(f"{options.frames} frames of {options.size} x {options.size}; the host's Save Video at crf 23")
-    rows = []
+    rows: list[Row] = []
     for who in ("23", "17"):
         pairs = [[measure(each, options.frames, options.size) for each in ("host", who)] for _ in range(options.runs)]
-
-        def ratio(key: str, pairs: list[list[dict[str, float]]] = pairs) -> Ratio:
-            return Ratio(*([pair[side][key] for pair in pairs] for side in (1, 0)))
-
-        above = [statistics.median(pair[side]["above"] for pair in pairs) for side in (1, 0)]
-        frame = f"{ratio('wall').median / options.frames * 1e3:.1f}"
-        rows.append((who, ratio("wall"), ratio("processor"), frame, *(f"{each:.0f}" for each in above)))
-    times = "time / host, clock", "time / host, processor", "ms per frame"
-    print_table(("crf", *times, "peak above the frames, MiB", "the host's, MiB"), rows)
+        taken = {key: [[pair[side][key] for pair in pairs] for side in (1, 0)] for key in pairs[0][0]}
+        case, (above, theirs) = f"crf {who}", (statistics.median(its) for its in taken["above"])
+        rows += [
+            time_row(case, *taken["wall"], "the host", "time by the clock"),
+            time_row(case, *taken["processor"], "the host", "time of the processor"),
+            Row(case, "time per frame", statistics.median(taken["wall"][0]) / options.frames * 1e3, "ms"),
+            memory_row(case, above, theirs, "the host", "peak above the frames"),
+        ]
+    print_rows(rows)
 
 
 if __name__ == "__main__":

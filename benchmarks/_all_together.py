@@ -28,6 +28,7 @@ from i2v_core import Checkpoint, load_checkpoint
 from i2v_core.data.moving_crops import CaptionedClip
 from i2v_core.denoiser import Denoiser
 from i2v_core.generate import GenerateConfig, encode_conditions
+from i2v_core.methods import ImageProjectionMethod
 from i2v_core.metrics.pixels import psnr
 from i2v_core.metrics.similarity import isim_average, isim_curve
 from i2v_core.model.image_encoder import ImageEncoder
@@ -93,11 +94,9 @@ def cost(checkpoint: Checkpoint, denoiser: Denoiser, items: list[CaptionedClip],
     sigmas = denoiser.schedule.sigmas(sampling.steps, sampling.spacing)
     denoise = guided(denoiser, conditional, unconditional, None, sampling, sigmas)
     state = per_clip_noise(shape, [0], torch.device("cpu"))(-1) * sigmas[2]
-    parts = (
-        denoiser.network, denoiser.temporal_noise_fusion, denoiser.image_retention, denoiser.look_back,
-        denoiser.image_projection,
-    )  # fmt: skip
-    weights = sum(p.numel() * 4 for part in parts if part is not None for p in part.parameters())
+    modules = (each.adapter if isinstance(each, ImageProjectionMethod) else each.module for each in denoiser.methods)
+    parts = (denoiser.network, *modules)
+    weights = sum(p.numel() * 4 for part in parts for p in part.parameters())
     return {
         "seconds": round(seconds(lambda: denoise(state, sigmas[2])), 3),
         "weights_mib": round(weights / 2**20, 1),

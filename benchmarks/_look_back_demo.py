@@ -19,6 +19,8 @@ from i2v_core.data.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, MovingCrops, M
 from i2v_core.denoiser import Denoiser
 from i2v_core.evaluation import evaluate_motion
 from i2v_core.generate import GenerateConfig, encode_conditions
+from i2v_core.methods import LookBackMethod
+from i2v_core.methods.look_back import begin_with
 from i2v_core.model.look_back import LookBackState
 from i2v_core.sampling import per_clip_noise, sample, sample_pieces
 from i2v_core.weights import load_adapter
@@ -31,7 +33,8 @@ def adapted(base: Path, adapter: Path) -> tuple[Checkpoint, Denoiser]:
     checkpoint, loaded = load_checkpoint(base), load_adapter(adapter)
     options = json.loads(loaded.metadata.get("i2v.train_options", "{}"))
     denoiser = Denoiser.adapted(checkpoint.unet, checkpoint.preset, [loaded])
-    return checkpoint, replace(denoiser, initialization=options.get("initialization", "hybrid"))
+    methods = begin_with(denoiser.methods, options.get("initialization", "hybrid"))
+    return checkpoint, replace(denoiser, methods=methods)
 
 
 def in_pieces(checkpoint: Checkpoint, denoiser: Denoiser, config: GenerateConfig) -> dict[str, float]:
@@ -75,8 +78,8 @@ def measured(base: Path, adapter: Path | None, options: argparse.Namespace) -> d
         report["four_times_longer"] = evaluate_motion(
             longer, clips=options.long_clips, batch=len(MOTIONS), denoiser=denoiser, config=config
         ).asdict()
-    if denoiser.look_back is not None:
-        report["look_back"] = asdict(denoiser.look_back.config) | {"initialization": denoiser.initialization}
+    if (method := denoiser.find(LookBackMethod)) is not None:
+        report["look_back"] = asdict(method.module.config) | {"initialization": method.initialization.name}
         report["pieces"] = in_pieces(checkpoint, denoiser, config)
     return report
 

@@ -24,6 +24,7 @@ from i2v_core.conditions import Conditions
 from i2v_core.denoiser import Denoiser
 from i2v_core.diffusion.guidance import ClassifierFreeGuidance
 from i2v_core.diffusion.schedule import Schedule
+from i2v_core.methods import LookBackMethod
 from i2v_core.model.attention import scaled_dot_product_attention
 from i2v_core.model.blocks import use_channels_last
 from i2v_core.model.look_back import (
@@ -34,6 +35,7 @@ from i2v_core.model.look_back import (
     find_sites,
     look_back_literally,
 )
+from i2v_core.model.seams import Seams
 from i2v_core.model.video_unet import LayerFactory, VideoUNet, VideoUNetConfig
 from i2v_core.sampling import SamplingConfig, sample_pieces
 
@@ -126,7 +128,7 @@ def growth(case: Case) -> None:
         flat = case.random(frames, channels, case.side, case.side)
         clip = flat[None].transpose(1, 2)
         runs = (
-            lambda x=x: network(x, times, text, after_block=look_back.after_block()),  # type: ignore[misc]
+            lambda x=x: network(x, times, text, seams=Seams(after_block=look_back.after_block())),  # type: ignore[misc]
             lambda clip=clip: site(clip),  # type: ignore[misc]
             lambda flat=flat, frames=frames: attention(flat, frames),  # type: ignore[misc]
         )
@@ -148,7 +150,7 @@ def growth(case: Case) -> None:
 
 def streaming(case: Case) -> None:
     """Peak memory of one denoising step in pieces of eight frames, whatever the length, and the carried state."""
-    denoiser = Denoiser(case.network(), Schedule(), "eps", look_back=case.look_back())
+    denoiser = Denoiser(case.network(), Schedule(), "eps", methods=(LookBackMethod(case.look_back()),))
     image = case.random(1, 4, 1, case.side, case.side)
     conditions = Conditions(text=case.random(1, 77, case.unet.context_dim), image_latent=image)
     sampling = SamplingConfig(1, "trailing", ClassifierFreeGuidance(2.0))
@@ -175,7 +177,7 @@ def prediction() -> None:
     network = VideoUNet(case.unet, attention=fused, device="meta", dtype=case.dtype)
     look_back = case.look_back("centered")
     x, text, times = case.random(2, 4, 48, 32, 32), case.random(2, 77, 768), torch.full((2,), 500.0, device="meta")
-    activations = peak_memory(lambda: network(x, times, text, after_block=look_back.after_block()))
+    activations = peak_memory(lambda: network(x, times, text, seams=Seams(after_block=look_back.after_block())))
     weights = {
         "U-Net": sum(p.numel() for p in network.parameters()),
         "look-back": sum(p.numel() for p in look_back.parameters()),

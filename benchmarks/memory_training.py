@@ -21,11 +21,12 @@ from _rows import memory_row, print_rows
 
 from i2v_core.conditions import Conditions
 from i2v_core.denoiser import Denoiser
+from i2v_core.methods import METHODS
+from i2v_core.methods.method import is_temporal
 from i2v_core.model.look_back import LOOK_BACK_PRESETS, LookBack, LookBackConfig, find_sites
 from i2v_core.model.temporal_noise_fusion import TemporalNoiseFusion, TemporalNoiseFusionConfig
 from i2v_core.model.video_unet import VideoEncoder, VideoUNet, VideoUNetConfig
 from i2v_core.presets import PRESETS
-from i2v_core.training.adapter import is_temporal
 from i2v_core.training.memory import MakeStep, predict_memory
 
 STABLE_DIFFUSION = VideoUNetConfig(
@@ -62,7 +63,8 @@ def training_step(
             if isinstance(module, VideoEncoder):
                 module.gradient_checkpointing = checkpointing
         fusion = networks.pop("temporal_noise_fusion", None)
-        denoiser = replace(Denoiser.of(unet, PRESETS[preset]), **networks)  # type: ignore[arg-type]
+        methods = (METHODS[kind].of(module) for kind, module in networks.items())
+        denoiser = Denoiser.of(unet, PRESETS[preset], *methods)
         # Where TRIP's image is a frame of the clip; its fusion is called by itself, because the denoiser asks the
         # numbers of what it passes there, and here are none.
         clip = torch.randn(1, 4, frames + (fusion is not None), h, w)

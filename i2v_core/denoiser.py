@@ -1,75 +1,60 @@
-"""The denoiser: network and conditions joined once, for training, generation and the nodes alike."""
+"""The denoiser: a base network, its noise and the methods at work on it, for training and generation alike."""
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, replace
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial, reduce
+from operator import add
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from .conditions import Conditions, join_conditions
 from .diffusion.guidance import ClassifierFreeGuidance, Guidance
-from .diffusion.image_noise_prior import check_image
-from .diffusion.initialization import Initialization, first_estimate, first_input, first_state
-from .diffusion.prediction import Prediction, network_input, recount, to_denoised
+from .diffusion.initialization import FREE, Initialization
+from .diffusion.prediction import Prediction, network_input, reexpress, to_denoised
 from .diffusion.schedule import Schedule
-from .model.image_injection import ImageAdapter, check_image_sites
-from .model.image_retention import ImageRetention
-from .model.look_back import LookBack, LookBackState, check_sites, find_sites
-from .model.temporal_noise_fusion import TemporalNoiseFusion
-from .model.video_unet import AfterBlock, Residuals, VideoUNet
+from .methods import METHODS, LookBackMethod, Method, NetworkCall
+from .methods.method import Network
+from .model.look_back import LookBackState
+from .model.seams import Seams
+from .model.video_unet import VideoUNet
+from .model.visual_detail import with_image_latent
 from .presets import Preset
-from .temporal_residual import drop_image, fuse, join_image, join_tokens
 from .weights.adapters import Adapter, check_replacement, mean_weights, replace_weights
+
+M = TypeVar("M", bound=Method)
+Answer = Callable[[Tensor, Tensor, Conditions, LookBackState | None], Tensor]
 
 
 @dataclass(frozen=True)
 class Denoiser:
-    """A network with the schedule and the prediction that it was trained for.
+    """A network with the schedule and the prediction that it was trained for, and methods that extend it.
 
-    With `image_residual` the network's clean clip is the difference to the given image's latent, in which a still clip
-    is zero. In terms of noise this is the shortcut path of TRIP (arXiv:2403.17005, section 3.2): the reference noise
-    of the image, and the network's residual beside it.
+    With `image_residual` it is a residual model: its clean clip is the difference to the given image's latent, in which
+    a still clip is zero. In terms of noise this is the shortcut path of TRIP (arXiv:2403.17005, section 3.2): the
+    reference noise of the image, and the network's residual.
 
-    With `temporal_noise_fusion` the network sees the given image beside the clip, as TRIP does, and its answer is fused
-    with the reference.
-
-    With `look_back` the clip begins with the given image, in the way that `initialization` says.
-
-    With `image_projection` the network's cross-attentions see the given image's tokens beside the text, as
-    DynamiCrafter's do.
+    Raises ValueError for two methods of one kind, and for one that does not belong to the network.
     """
 
     network: VideoUNet
     schedule: Schedule
     prediction: Prediction
     image_residual: bool = False
-    temporal_noise_fusion: TemporalNoiseFusion | None = None
-    image_retention: ImageRetention | None = None
-    look_back: LookBack | None = None
-    initialization: Initialization = "hybrid"
-    image_projection: ImageAdapter | None = None
+    methods: tuple[Method, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.image_projection is not None:
-            check_image_sites(self.image_projection.config.injection, self.network)
-        if self.look_back is not None:
-            config = self.network.config
-            blocks = find_sites("layer", config.model_channels, config.channel_mult, config.num_res_blocks)
-            check_sites(self.look_back.config, blocks)
-        if self.image_retention is None or self.image_retention.config.unet == self.network.config:
-            return
-        theirs, own = asdict(self.image_retention.config.unet), asdict(self.network.config)
-        name = next(name for name in own if own[name] != theirs[name])
-        raise ValueError(
-            f"the image retention branch was trained beside another base, whose {name} is {theirs[name]} and the "
-            f"model's {own[name]}; use the base that the adapter's page names"
-        )
+        kinds = [method.kind for method in self.methods]
+        if twice := next((kind for kind in kinds if kinds.count(kind) > 1), None):
+            raise ValueError(f"two adapters of kind {twice} were given; use one")
+        for method in self.methods:
+            method.check(self.network)
 
     @classmethod
-    def of(cls, network: VideoUNet, preset: Preset) -> "Denoiser":
+    def of(cls, network: VideoUNet, preset: Preset, *methods: Method) -> "Denoiser":
         """The denoiser of a network that was trained as its preset says."""
-        return cls(network, Schedule(preset.schedule), preset.prediction, preset.image_residual)
+        return cls(network, Schedule(preset.schedule), preset.prediction, preset.image_residual, methods)
 
     @classmethod
     def adapted(cls, network: VideoUNet, preset: Preset, adapters: Iterable[Adapter]) -> "Denoiser":
@@ -77,55 +62,47 @@ class Denoiser:
 
         Raises ValueError for two adapters of one kind, and for one that was trained with another base.
         """
-        denoiser, adapters = cls.of(network, preset), list(adapters)
+        adapters = list(adapters)
         for adapter in adapters:
-            if getattr(denoiser, adapter.kind, None) is not None:
-                raise ValueError(f"two adapters of kind {adapter.kind} were given; use one")
             check_replacement(network.state_dict(), adapter.unet, f"the adapter of kind {adapter.kind}")
-            denoiser = replace(denoiser, **cast(Any, {adapter.kind: adapter.module}))
+        denoiser = cls.of(network, preset, *(METHODS[adapter.kind].of(adapter.module) for adapter in adapters))
         replace_weights(network, mean_weights(adapter.unet for adapter in adapters))
         return denoiser
 
-    def origin(self, conditions: Conditions) -> Tensor | float:
-        """Where the network's latents begin: the given image's latent `b c 1 h w`, or zero."""
-        if not self.image_residual:
-            return 0.0
-        if conditions.image_latent is None:
-            raise ValueError("this model animates a given image: conditions.image_latent is needed, got None")
-        return conditions.image_latent
+    def find(self, method: type[M]) -> M | None:
+        """The method of this class, if it is at work."""
+        return next((each for each in self.methods if isinstance(each, method)), None)
 
-    def given(self, conditions: Conditions) -> Tensor:
-        """The given image's latent `b c 1 h w`, with which a look-back clip begins."""
-        if conditions.image_latent is None:
-            raise ValueError("look-back begins with a given image: conditions.image_latent is needed, got None")
-        return conditions.image_latent[:, :, :1]
+    @property
+    def initialization(self) -> Initialization:
+        """How a clip begins: look-back's with the given image, all others freely."""
+        look_back = self.find(LookBackMethod)
+        return FREE if look_back is None else look_back.initialization
+
+    @property
+    def sees_image(self) -> bool:
+        """The given image's latent reaches the network, on its channels or through a method."""
+        methods = any(method.sees_image for method in self.methods)
+        return methods or self.image_residual or self.network.config.image_channels > 0
 
     def prepare(self, conditions: Conditions) -> Conditions:
-        """Add what stays the same at every step: the hint of image retention, and an adapter's image tokens.
+        """Add what stays the same at every step: the reference latent, and what methods find of the image.
 
         Raises ValueError if one of them is needed and there is no image.
         """
-        image = conditions.image
-        if self.image_retention is not None and conditions.image_hint is None:
-            if image is None:
-                raise ValueError(
-                    "image retention needs the given image's pixels, got conditions.image None; white is none"
-                )
-            conditions = replace(conditions, image_hint=self.image_retention.hint(image))
-        if self.image_projection is not None and conditions.image_tokens is None:
-            if image is None:
-                raise ValueError("the image projection needs the given image's pixels, got conditions.image None")
-            conditions = replace(conditions, image_tokens=self.image_projection.tokens(image))
+        if self.image_residual and conditions.reference is None:
+            if conditions.image_latent is None:
+                raise ValueError("this model animates a given image: conditions.image_latent is needed, got None")
+            conditions = replace(conditions, reference=conditions.image_latent)
+        for method in self.methods:
+            conditions = method.prepare(conditions)
         return conditions
 
-    def without_image_tokens(self, conditions: Conditions) -> Conditions:
-        """The conditions with the tokens of a mid-grey picture, which stand for "no image" (DynamiCrafter).
-
-        They stay as they are without an image projection, or where the tokens came from outside.
-        """
-        if self.image_projection is None or conditions.image is None or conditions.image_tokens is not None:
-            return conditions
-        return replace(conditions, image_tokens=self.image_projection.null_tokens(conditions.image))
+    def without_image(self, conditions: Conditions, given: Conditions) -> Conditions:
+        """Conditions of "no image" as the methods were trained; `given` are those with the image."""
+        for method in self.methods:
+            conditions = method.without_image(conditions, given)
+        return conditions
 
     def predict(
         self, z: Tensor, timesteps: Tensor, conditions: Conditions, *, carried: LookBackState | None = None
@@ -142,94 +119,25 @@ class Denoiser:
             The raw prediction, `b c t h w`.
 
         Raises:
-            ValueError: the network takes the given image's latent on further channels and none was given, or the
-                other way round.
+            ValueError: the network has channels for the given image's latent and none was given, or the other way
+                round.
         """
-        conditions = self.prepare(conditions)
-        if self.temporal_noise_fusion is not None:
-            return self._predict_fused(z, timesteps, conditions, self.temporal_noise_fusion, carried)
-        return self._run(z, timesteps, conditions, carried)
+        return self._answer(z, timesteps, self.prepare(conditions), carried)
 
-    def _run(
-        self,
-        z: Tensor,
-        timesteps: Tensor,
-        conditions: Conditions,
-        carried: LookBackState | None = None,
-        hint: Tensor | None = None,
-    ) -> Tensor:
-        x = with_image_latent(z, self._on_channels(z, conditions), self.network.config.in_channels)
-        injection = None if self.image_projection is None else self.image_projection.injection
-        detail = None if injection is None else injection.hint(conditions.image_latent)
-        return self.network(
-            x,
-            timesteps,
-            conditions.text,
-            image_tokens=conditions.image_tokens,
-            fps=conditions.fps,
-            pooled_text=conditions.pooled_text,
-            residuals=self._retained(x, timesteps, conditions),
-            after_block=self._after_block(carried),
-            hint=detail if hint is None else hint if detail is None else hint + detail,
-            image_streams=None if injection is None else injection.streams,
-            known=None if conditions.known is None else conditions.known.setdefault(x.shape[2], {}),
-        )
+    def _answer(self, z: Tensor, timesteps: Tensor, conditions: Conditions, carried: LookBackState | None) -> Tensor:
+        network: Network = self._run
+        for method in self.methods:
+            network = partial(method.around, network=network, schedule=self.schedule, prediction=self.prediction)
+        return network(NetworkCall(z, timesteps, conditions, carried))
 
-    def _on_channels(self, z: Tensor, conditions: Conditions) -> Tensor | None:
-        """The image latent for the network's channels, which a network may do without if it sees the image elsewhere.
-
-        Elsewhere is: in the clip itself, in the branch of image retention, or in image tokens.
-        """
-        fusion = self.temporal_noise_fusion
-        by_fusion = fusion is not None and (fusion.config.position != "channel" or fusion.config.image_features)
-        by_adapter = self.look_back or self.image_retention or self.image_projection
-        elsewhere = by_fusion or by_adapter is not None or conditions.image_tokens is not None
-        if elsewhere and self.network.config.in_channels == z.shape[1]:
-            return None
-        return conditions.image_latent
-
-    def _after_block(self, carried: LookBackState | None) -> AfterBlock | None:
-        if self.look_back is None:
-            return None
-        return self.look_back.after_block(carried, keep_first=self.initialization == "inversion")
-
-    def _retained(self, x: Tensor, timesteps: Tensor, conditions: Conditions) -> Residuals | None:
-        """What image retention adds (DreamVideo, equation 3)."""
-        if self.image_retention is None:
-            return None
-        assert conditions.image_hint is not None  # `predict` has prepared it
-        return self.image_retention(
-            x,
-            timesteps,
-            conditions.text,
-            conditions.image_hint,
-            image_tokens=conditions.image_tokens,
-            fps=conditions.fps,
-            pooled_text=conditions.pooled_text,
-        )
-
-    def _predict_fused(
-        self,
-        z: Tensor,
-        timesteps: Tensor,
-        conditions: Conditions,
-        fusion: TemporalNoiseFusion,
-        carried: LookBackState | None,
-    ) -> Tensor:
-        image, position = conditions.image_latent, fusion.config.position
-        if image is None:
-            raise ValueError("TRIP animates a given image: conditions.image_latent is needed, got None")
-        if carried is not None and position != "channel":
-            raise ValueError("the image that TRIP joins to a clip would stand in every piece of it: animate it at once")
-        check_image(z, image)
-        origin = self.origin(conditions)
-        if conditions.image_tokens is not None and conditions.image_tokens.ndim == 4:
-            tokens = join_tokens(conditions.image_tokens, z.shape[2], position)
-            conditions = replace(conditions, image_tokens=tokens)
-        joined = join_image(z, image - origin, position)
-        answer = self._run(joined, timesteps, conditions, carried, fusion.image_hint(image))
-        residual = drop_image(answer, position)
-        return fuse(fusion, residual, z, timesteps, image, origin, self.schedule, self.prediction)
+    def _run(self, call: NetworkCall) -> Tensor:
+        given, channels = call.conditions, self.network.config.in_channels
+        elsewhere = given.image_tokens is not None or any(method.sees_image for method in self.methods)
+        latent = None if elsewhere and channels == call.x.shape[1] else given.image_latent
+        call = replace(call, x=with_image_latent(call.x, latent, channels))
+        seams = reduce(add, (method.seams(call) for method in self.methods), Seams())
+        known = None if given.known is None else given.known.setdefault(call.x.shape[2], {})
+        return self.network(**call.inputs, seams=seams, known=known)
 
     def denoise(
         self,
@@ -261,10 +169,10 @@ class Denoiser:
         together: bool = False,
         carried: LookBackState | None = None,
     ) -> Tensor:
-        """Estimate the clean latents under a guidance of several branches, each with an image and origin of its own.
+        """Estimate the clean latents under a guidance of several branches, each with an image of its own.
 
-        The branches' predictions are counted from the origin of the first that is run, so that they can be combined;
-        a branch of no weight is not run and may be None.
+        Predictions are re-expressed relative to the reference latent of the first branch that is run, so that they can
+        be combined; a branch of no weight is not run and may be None.
 
         Args:
             branches: the fullest conditions first.
@@ -275,94 +183,65 @@ class Denoiser:
         Raises ValueError if a branch that has weight is None or of another size than the clip.
         """
         needed = [i for i, used in enumerate(guidance.needed) if used]
-        given = [branches[i] for i in needed]
-        conditions = [each for each in given if each is not None]
-        if len(conditions) < len(given):
-            raise ValueError(f"the guidance needs the branches {needed}, got {[each is not None for each in branches]}")
-        for each in conditions:
-            if len(each.text) != len(y):
-                raise ValueError(f"every branch needs conditions of the {len(y)} clips, got {len(each.text)}")
-        scale, origins = self.schedule.scale_at(sigma), [self.origin(each) for each in conditions]
-        begins = self.look_back is not None and (carried is None or not carried.begun)
-        states = [network_input(y - origin, sigma, scale) for origin in origins]
-        if begins:
-            states = [
-                first_input(self.initialization, z, self.given(each) - origin)
-                for z, each, origin in zip(states, conditions, origins, strict=True)
-            ]
-        outputs = self._outputs(states, sigma, conditions, together or self.look_back is not None, carried)
+        conditions = [self.prepare(each) for each in _checked(branches, needed, len(y))]
+        scale, origins = self.schedule.scale_at(sigma), [each.origin for each in conditions]
+        first = self.initialization if carried is None or not carried.begun else FREE
+        states = [
+            first.input(network_input(y - each.origin, sigma, scale), each.first_frame, each.origin)
+            for each in conditions
+        ]
+        together = together or self.initialization != FREE
+        timestep = self.schedule.timestep(sigma).to(y.device)
+        outputs = in_one_batch(self._answer, states, timestep, conditions, together, carried)
         predictions: list[Tensor | None] = [None] * len(branches)
         for i, output, origin in zip(needed, outputs, origins, strict=True):
-            predictions[i] = recount(self.prediction, output, origin - origins[0], sigma, scale)
+            predictions[i] = reexpress(self.prediction, output, origin - origins[0], sigma, scale)
         guided = guidance.combine(*predictions)
         denoised = to_denoised(self.prediction, guided, y - origins[0], sigma, scale) + origins[0]
-        return first_estimate(self.initialization, denoised, self.given(conditions[0])) if begins else denoised
+        return first.estimate(denoised, conditions[0].first_frame)
 
     def start(self, y: Tensor, sigmas: Tensor, conditional: Conditions) -> Tensor:
-        """Where sampling a look-back clip begins: noise `b c t h w` at the first sigma, with its frame 0 prepared."""
+        """The state at which sampling starts, of noise `b c t h w` at the first sigma, with its frame 0 prepared."""
 
         def denoise_first(state: Tensor, sigma: Tensor) -> Tensor:
             return self.denoise(state, sigma, conditional, None, ClassifierFreeGuidance(1.0))
 
-        return first_state(self.initialization, y, self.given(conditional), sigmas, denoise_first)
-
-    def _outputs(
-        self,
-        states: list[Tensor],
-        sigma: Tensor,
-        conditions: list[Conditions],
-        together: bool,
-        carried: LookBackState | None,
-    ) -> list[Tensor]:
-        """The network's answers to each of the states under its conditions."""
-        timesteps = self.schedule.timestep(sigma).to(states[0].device)
-        alone = len(conditions) == 1
-        joined = conditions[0] if alone else join_conditions(conditions) if together else None
-        if joined is None and carried is not None:
-            raise ValueError(
-                "a video in pieces needs conditions of one shape in all guidance branches: encode their texts alike, "
-                "and give every branch an image or none"
-            )
-        if joined is not None:
-            z = torch.cat(states)
-            try:
-                answers = self.predict(z, timesteps.expand(len(z)), joined, carried=carried)
-                return list(answers.chunk(len(conditions)))
-            except torch.OutOfMemoryError:
-                if alone or carried is not None:
-                    raise
-                # One after another needs less.
-        return [self.predict(z, timesteps.expand(len(z)), each) for z, each in zip(states, conditions, strict=True)]
+        return self.initialization.start(y, conditional.first_frame, sigmas, denoise_first)
 
 
-def first_and_last(first: Tensor, last: Tensor, frames: int) -> Tensor:
-    """Lay the latents of two images, `b c 1 h w` each, on the first and the last frame, with zeros between.
+def in_one_batch(
+    answer: Answer, states: list[Tensor], timestep: Tensor, conditions: list[Conditions], together: bool,
+    carried: LookBackState | None,
+) -> list[Tensor]:  # fmt: skip
+    """Answers to each of the states under its conditions, in one run where the shapes and the memory allow it.
 
-    This is how the interpolation weights of DynamiCrafter see them, `b c t h w`; the same image twice makes a loop,
-    whose last frame repeats its first.
-
-    Raises ValueError for latents of different shapes or fewer than two frames.
+    Raises ValueError if look-back carries something and one run is not possible.
     """
-    if first.shape != last.shape:
-        raise ValueError(f"the two images' latents must be of one shape, got {tuple(first.shape)}, {tuple(last.shape)}")
-    if frames < 2:
-        raise ValueError(f"a first and a last frame are at least 2 frames, got {frames}")
-    between = first.new_zeros(*first.shape[:2], frames - 2, *first.shape[3:])
-    return torch.cat([first, between, last.to(first)], dim=2)
-
-
-def with_image_latent(z: Tensor, image_latent: Tensor | None, in_channels: int) -> Tensor:
-    """Join the given image's latent `b c 1 h w` or `b c t h w` to the channels of `z`, in every frame.
-
-    This is DynamiCrafter's visual detail guidance (arXiv:2310.12190, section 3.2); the image latent is never noised.
-    """
-    missing = in_channels - z.shape[1]
-    given = 0 if image_latent is None else image_latent.shape[1]
-    if missing != given:
+    alone = len(conditions) == 1
+    joined = conditions[0] if alone else join_conditions(conditions) if together else None
+    if joined is None and carried is not None:
         raise ValueError(
-            f"the network takes {in_channels} channels: {z.shape[1]} of the noised clip and {missing} of the given "
-            f"image; the image latent has {given}"
+            "a video in pieces needs conditions of one shape in all guidance branches: encode their texts alike, "
+            "and give every branch an image or none"
         )
-    if image_latent is None:
-        return z
-    return torch.cat([z, image_latent.to(z).expand(-1, -1, z.shape[2], -1, -1)], dim=1)
+    if joined is not None:
+        z = torch.cat(states)
+        try:
+            return list(answer(z, timestep.expand(len(z)), joined, carried).chunk(len(conditions)))
+        except torch.OutOfMemoryError:
+            if alone or carried is not None:
+                raise
+            # One after another needs less.
+    return [answer(z, timestep.expand(len(z)), each, None) for z, each in zip(states, conditions, strict=True)]
+
+
+def _checked(branches: Sequence[Conditions | None], needed: list[int], clips: int) -> list[Conditions]:
+    """The branches that have weight."""
+    given = [branches[i] for i in needed]
+    found = [each for each in given if each is not None]
+    if len(found) < len(given):
+        raise ValueError(f"the guidance needs the branches {needed}, got {[each is not None for each in given]}")
+    for each in found:
+        if len(each.text) != clips:
+            raise ValueError(f"every branch needs conditions of the {clips} clips, got {len(each.text)}")
+    return found

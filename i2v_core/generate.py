@@ -6,13 +6,13 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from .conditions import Conditions
+from .conditions import Conditions, GivenImage, grey, white
 from .denoiser import Denoiser
 from .diffusion.guidance import ClassifierFreeGuidance, DualGuidance, GuidanceOrder, ScaleSchedule
 from .diffusion.samplers import Callback
+from .methods import ImageProjectionMethod
+from .methods.image_projection import ImageTokens, image_tokens_of, outer_projection
 from .model.autoencoder import Autoencoder
-from .model.image_projection import ImageProjection
-from .model.image_retention import WHITE
 from .model.patch_autoencoder import PatchAutoencoder
 from .model.text_encoder import TextEncoder
 from .presets import Preset
@@ -20,7 +20,6 @@ from .sampling import SamplingConfig, per_clip_noise, sample, sample_pieces
 from .video.frames import check_size, fit_image, to_model_range
 from .weights import Checkpoint
 from .weights.checkpoint import lacking_parts
-from .weights.companions.image import ClipImageEncoder
 from .weights.companions.text import ClipTextEncoder
 from .weights.companions.usual import IMAGE_ENCODER
 
@@ -74,8 +73,7 @@ class Animator:
     autoencoder: Autoencoder | PatchAutoencoder
     text_encoder: TextEncoder | ClipTextEncoder
     preset: Preset
-    image_encoder: ClipImageEncoder | None = None
-    image_projection: ImageProjection | None = None
+    image_tokens: ImageTokens | None = None
 
     @classmethod
     def of(cls, checkpoint: Checkpoint, denoiser: Denoiser | None = None) -> "Animator":
@@ -86,11 +84,8 @@ class Animator:
         denoiser = denoiser or Denoiser.of(checkpoint.unet, checkpoint.preset)
         check_parts(checkpoint, denoiser)
         assert checkpoint.autoencoder is not None and checkpoint.text_encoder is not None
-        projection = outer_projection(checkpoint, denoiser)
-        return cls(
-            denoiser, checkpoint.autoencoder, checkpoint.text_encoder, checkpoint.preset,
-            None if projection is None else checkpoint.image_encoder, projection,
-        )  # fmt: skip
+        tokens = image_tokens_of(checkpoint, denoiser.find(ImageProjectionMethod))
+        return cls(denoiser, checkpoint.autoencoder, checkpoint.text_encoder, checkpoint.preset, tokens)
 
     def fit(self, image: Tensor, config: GenerateConfig) -> Tensor:
         """Bring a picture `h w c` (uint8 or [0, 1]) to the clip's size: `1 3 h w` in [-1, 1].
@@ -164,46 +159,34 @@ class Animator:
     ) -> tuple[Conditions, Conditions, Conditions | None]:
         """Conditional, unconditional and null conditions of `b` clips for a guidance.
 
-        A model with image tokens has its image latent in every branch and a gray picture's tokens where the image is
-        left out, as DynamiCrafter was trained; any other one has a white picture there, as DreamVideo was.
-
         Args:
             image_latent: `b c 1 h w`. pictures: `b 3 H W` in [-1, 1].
             rate: as in `GenerateConfig`.
         """
         dual, rate = isinstance(guidance, DualGuidance), self.preset.fps if rate is None else rate
-        tokens, gray = self.image_tokens(pictures), self.image_tokens(torch.zeros_like(pictures))
         fps = None if rate is None else image_latent.new_full((len(texts),), float(rate))
+        given = self.look_at(pictures, image_latent, white_needed=dual)
 
-        def encode(words: list[str], seen: Tensor | None) -> Conditions:
-            plain = encode_conditions(self.text_encoder, words, image_latent, pictures)
-            return replace(plain, image_tokens=seen, fps=fps)
+        def encode(words: list[str], seen: GivenImage) -> Conditions:
+            plain = encode_conditions(self.text_encoder, words, seen.latent, seen.pixels)
+            return replace(plain, image_tokens=seen.image_tokens, fps=fps)
 
-        null = None
-        if dual and tokens is None:
-            null = replace(null_conditions(self.autoencoder, self.text_encoder, negative, pictures), fps=fps)
-        elif dual:
-            null = replace(encode(negative, gray), image=torch.full_like(pictures, WHITE))
-        return encode(texts, tokens), encode(negative, tokens if dual else gray), null
+        null = encode(negative, given.without()) if dual else None
+        return encode(texts, given), encode(negative, given if dual else given.without_tokens()), null
 
-    def image_tokens(self, pictures: Tensor) -> Tensor | None:
-        """What the network attends to of pictures `b 3 h w` in [-1, 1]; None for a network that does not."""
-        if self.image_encoder is None or self.image_projection is None:
-            return None
-        return self.image_projection(self.image_encoder.encode(pictures))
-
-
-def outer_projection(checkpoint: Checkpoint, denoiser: Denoiser) -> ImageProjection | None:
-    """What projects the features of the checkpoint's image encoder: an adapter without one of its own, or the model."""
-    if (adapter := denoiser.image_projection) is not None:
-        return adapter.projection if adapter.encoder is None else None
-    return checkpoint.image_projection if checkpoint.unet.config.image_gate != "none" else None
+    def look_at(self, pictures: Tensor, latent: Tensor, *, white_needed: bool) -> GivenImage:
+        """Pictures `b 3 H W` in [-1, 1] with their latents `b c 1 h w`, encoded for the model."""
+        if self.image_tokens is not None:
+            return GivenImage(latent, self.image_tokens(pictures), self.image_tokens(grey(pictures)), pixels=pictures)
+        null = self.autoencoder.encode(white(pictures))[:, :, None] if white_needed else None
+        return GivenImage(latent, pixels=pictures, white_latent=null)
 
 
 def check_parts(checkpoint: Checkpoint, denoiser: Denoiser | None = None) -> None:
     """Raise ValueError if a checkpoint lacks what an animation needs, naming it and the file that brings it."""
     preset, lacking = checkpoint.preset, lacking_parts(checkpoint)
-    projection = None if denoiser is None else outer_projection(checkpoint, denoiser)
+    method = None if denoiser is None else denoiser.find(ImageProjectionMethod)
+    projection = outer_projection(checkpoint, None if method is None else method.adapter)
     if projection is not None and checkpoint.image_encoder is None:
         lacking = lacking or [IMAGE_ENCODER.missing(projection.config.image_features)]
     if lacking:
@@ -250,7 +233,7 @@ def animate(
 def encode_conditions(
     text_encoder: TextEncoder | ClipTextEncoder, texts: list[str], image_latent: Tensor, image: Tensor | None = None
 ) -> Conditions:
-    """Encode one text for each clip, beside the given images' latents `b c 1 h w` and pixels `b 3 H W`."""
+    """Encode one text for each clip, with the given images' latents `b c 1 h w` and pixels `b 3 H W`."""
     tokens, pooled = text_encoder.encode(texts)
     return Conditions(text=tokens, pooled_text=pooled, image_latent=image_latent, image=image)
 
@@ -262,5 +245,5 @@ def null_conditions(
     image: Tensor,
 ) -> Conditions:
     """Conditions without an image: white pictures of the size of `image`, `b 3 H W`."""
-    white = torch.full_like(image, WHITE)
-    return encode_conditions(text_encoder, texts, autoencoder.encode(white)[:, :, None], white)
+    nothing = white(image)
+    return encode_conditions(text_encoder, texts, autoencoder.encode(nothing)[:, :, None], nothing)

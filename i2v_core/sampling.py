@@ -11,9 +11,9 @@ from torch import Tensor
 from .conditions import Conditions
 from .denoiser import Denoiser
 from .diffusion.guidance import ClassifierFreeGuidance, DualGuidance, progress_at
-from .diffusion.initialization import pin_first
 from .diffusion.samplers import Callback, sample_ddim
 from .diffusion.schedule import Spacing
+from .methods import LookBackMethod
 from .model.look_back import LookBackState
 
 
@@ -108,9 +108,8 @@ def _sample(
     scales = schedule.scale_at(sigmas)
     estimate = guided(denoiser, conditional, unconditional, null, config, sigmas)
     for index, drawn in enumerate(pieces):
-        pinned = index == 0 and denoiser.look_back is not None
         start = drawn.to(device) * sigmas[0].item()
-        if pinned:
+        if index == 0:
             start = denoiser.start(start, sigmas, conditional)
         carried = iter(states)
 
@@ -118,14 +117,13 @@ def _sample(
             return estimate(y, sigma, carried=next(carried) if states else None)
 
         latents = sample_ddim(denoise, start, sigmas, eta=config.eta, noise=noise, scales=scales, callback=callback)
-        yield pin_first(latents, denoiser.given(conditional)) if pinned else latents
+        yield denoiser.initialization.result(latents, conditional.first_frame) if index == 0 else latents
 
 
 def _check_pieces(denoiser: Denoiser, config: SamplingConfig, frames: int) -> None:
-    network = denoiser.network.config
-    if denoiser.look_back is None:
+    if denoiser.find(LookBackMethod) is None:
         raise ValueError("a video in pieces needs look-back, which carries them together; got a denoiser without it")
-    if network.temporal_convolution or network.temporal_attention or network.init_attention:
+    if denoiser.network.config.is_temporal:
         raise ValueError(
             "a video in pieces needs a base without temporal layers, which would see one piece only; use an image model"
         )
@@ -156,22 +154,15 @@ def guided(
     guidance, conditional = config.guidance, denoiser.prepare(conditional)
     if isinstance(guidance, ClassifierFreeGuidance):
         if unconditional is not None:
-            unconditional = replace(denoiser.prepare(denoiser.without_image_tokens(unconditional)), known={})
+            unconditional = denoiser.prepare(denoiser.without_image(unconditional, conditional))
+            unconditional = replace(unconditional, known={})
         conditional = replace(conditional, known={})
         return partial(denoiser.denoise, conditional=conditional, unconditional=unconditional, guidance=guidance)
     if null is None or unconditional is None:
         raise ValueError("dual guidance needs unconditional and null conditions: empty text with and without the image")
-    unconditional, null = denoiser.prepare(unconditional), denoiser.prepare(denoiser.without_image_tokens(null))
-    if denoiser.image_projection is not None:
-        # As DynamiCrafter: "no image" is said by the tokens, the latent stays in every branch.
-        null = replace(null, image_latent=conditional.image_latent)
-    text_only = replace(
-        conditional,
-        image_latent=null.image_latent,
-        image_tokens=null.image_tokens,
-        image=null.image,
-        image_hint=null.image_hint,
-    )
+    unconditional = denoiser.prepare(unconditional)
+    null = denoiser.prepare(denoiser.without_image(null, conditional))
+    text_only = conditional.with_image_of(null)
     middle = text_only if guidance.order == "text_first" else unconditional
     branches = [replace(each, known={}) for each in (conditional, middle, null)]
 

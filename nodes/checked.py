@@ -15,8 +15,9 @@ from typing import Any, TypeVar
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..i2v_core.conditions import GivenImage
 from .host.image_projection import HostImageProjection
-from .sockets import GivenAdapter, GivenImage
+from .sockets import GivenAdapter
 
 N = TypeVar("N", bound=type[io.ComfyNode])
 LONGEST = 100_000  # letters of a text: a book's chapter

@@ -3,10 +3,10 @@
 from dataclasses import replace
 from typing import Any
 
-import torch
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..i2v_core.conditions import GivenImage, white
 from ..i2v_core.video.frames import FitMode
 from ..i2v_core.weights.companions.usual import IMAGE_ENCODER, IMAGE_PROJECTION
 from .convert import (
@@ -19,9 +19,8 @@ from .convert import (
 )
 from .host.conditioning import with_given_image
 from .host.image_projection import HostImageProjection, encode_image_tokens
-from .host.image_retention import with_pixels
 from .host.vae import encode_image
-from .sockets import GivenImage, GivenImageSocket, ImageProjectionSocket
+from .sockets import GivenImageSocket, ImageProjectionSocket
 from .widgets import advanced, search_aliases
 
 
@@ -107,8 +106,8 @@ class I2VEncodeImage(io.ComfyNode):
         if image_projection is not None:
             tokens, null_tokens = encode_image_tokens(clip_vision, image_projection, pixels)
         # Models that look at image tokens know "no image" by those.
-        white = encode_image(vae, torch.ones_like(pixels)) if tokens is None else None
-        return io.NodeOutput(GivenImage(encode_image(vae, pixels), tokens, null_tokens, pixels, white), pixels)
+        null = encode_image(vae, white(pixels)) if tokens is None else None
+        return io.NodeOutput(GivenImage(encode_image(vae, pixels), tokens, null_tokens, pixels, null), pixels)
 
 
 class I2VConditioning(io.ComfyNode):
@@ -175,7 +174,6 @@ class I2VConditioning(io.ComfyNode):
         fps: float = 0.0,
         end_image: GivenImage | None = None,
     ) -> io.NodeOutput:
-        positive, negative = (with_pixels(each, i2v_image.pixels) for each in (positive, negative))
         latent, told = i2v_image.latent, fps or None
         end = None if end_image is None else end_image.latent
         if end is not None and end.shape != latent.shape:
@@ -184,8 +182,8 @@ class I2VConditioning(io.ComfyNode):
                 "Encode Image for I2V nodes the same width, height and VAE."
             )
         return io.NodeOutput(
-            with_given_image(positive, latent, i2v_image.image_tokens, frames, told, end),
-            with_given_image(negative, latent, i2v_image.null_image_tokens, frames, told, end),
+            with_given_image(positive, i2v_image, frames, told, end),
+            with_given_image(negative, i2v_image.without_tokens(), frames, told, end),
             empty_video_latent(latent, frames),
         )
 

@@ -4,11 +4,12 @@ from typing import Any, get_args
 
 from comfy_api.latest import io
 
+from ..i2v_core.conditions import GivenImage
 from ..i2v_core.diffusion.guidance import DualGuidance, GuidanceOrder, ScaleKind, ScaleSchedule
 from .convert import empty_video_latent
-from .host.conditioning import with_whole_image
+from .host.conditioning import with_given_image
 from .host.guidance import DualGuider, sample_guided, sampler_names
-from .sockets import GivenImage, GivenImageSocket
+from .sockets import GivenImageSocket
 from .widgets import advanced, search_aliases, share
 
 MAX_SCALE = 100.0
@@ -214,7 +215,7 @@ class I2VDualGuidanceSampler(io.ComfyNode):
         guidance, nothing, told = dual_guidance(**scales), i2v_image.without(), fps or None
         first = (positive, nothing) if guidance.order == "text_first" else (negative, i2v_image)
         pairs = (positive, i2v_image), first, (negative, nothing)
-        full, single, null = (with_whole_image(text, image, frames, told) for text, image in pairs)
+        full, single, null = (with_given_image(text, image, frames, told) for text, image in pairs)
         latent = empty_video_latent(i2v_image.latent, frames)
         guider = DualGuider(model, guidance, full, single, null)
         return io.NodeOutput(sample_guided(guider, latent, seed, steps, sampler_name, scheduler))

@@ -4,8 +4,7 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from .host.image_injection import apply_image_injection
-from .host.image_projection import load_adapter_projection
+from .host.image_projection import apply_image_projection, load_adapter_projection
 from .sockets import AdapterSocket, GivenAdapter, ImageProjectionSocket
 from .widgets import search_aliases
 
@@ -39,4 +38,4 @@ class I2VApplyImageProjection(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, adapter: GivenAdapter) -> io.NodeOutput:
-        return io.NodeOutput(apply_image_injection(model, adapter), load_adapter_projection(adapter))
+        return io.NodeOutput(apply_image_projection(model, adapter), load_adapter_projection(adapter))

@@ -4,9 +4,10 @@ from typing import Any
 
 from comfy_api.latest import io
 
-from ..i2v_core.diffusion.initialization import Initialization
+from ..i2v_core.conditions import GivenImage
+from ..i2v_core.diffusion.initialization import InitializationName
 from .host.look_back import apply_look_back
-from .sockets import AdapterSocket, GivenAdapter, GivenImage, GivenImageSocket
+from .sockets import AdapterSocket, GivenAdapter, GivenImageSocket
 from .widgets import advanced, search_aliases
 
 
@@ -64,7 +65,7 @@ class I2VApplyLookBack(io.ComfyNode):
         model: Any,
         adapter: GivenAdapter,
         i2v_image: GivenImage,
-        initialization: Initialization = "hybrid",
+        initialization: InitializationName = "hybrid",
         frames_at_once: int = 0,
     ) -> io.NodeOutput:
         return io.NodeOutput(apply_look_back(model, adapter, i2v_image.latent, initialization, frames_at_once))

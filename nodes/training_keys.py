@@ -23,7 +23,7 @@ OPEN: Mapping[str, str] = {
     "conditioning": "text_drop image_drop drop_mode both_drop",
     "validation": "validation_steps prompt seed num_inference_steps guidance frames fps",
     "logging": "logging_steps plan_steps probe_clips probe_steps",
-    "method.options": "initialization trained_along trained temporal_layers stage encoder_steps train_encoder",
+    "method.options": "initialization trained_along trained temporal_layers stage encoder_steps",
     "method.adapter": "depth kernel groups bottleneck placement padding adapter residual fusion position first_lambda "
     "last_lambda patch features heads stem_channels",
     "method.adapter.projection": "features depth heads head_dim queries frames visual_tokens",

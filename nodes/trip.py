@@ -5,9 +5,10 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
+from ..i2v_core.conditions import GivenImage
 from .host.image_noise_prior import PriorSettings, apply_image_noise_prior
 from .host.trip import AUTO, TripSettings, apply_trip
-from .sockets import AdapterSocket, GivenAdapter, GivenImage, GivenImageSocket
+from .sockets import AdapterSocket, GivenAdapter, GivenImageSocket
 from .widgets import advanced, search_aliases, share
 
 FIRST = "Share of the image in the first frame: 1 is the image itself, 0 the model alone."

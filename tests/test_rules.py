@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Callable, Iterable
 from functools import cache
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,28 @@ def name(path: Path) -> str:
 def broken(paths: Iterable[Path], rule: Callable[[Path], bool]) -> list[str]:
     """Every file for which a rule does not hold: one test a rule, because a test a file costs more than the rule."""
     return [name(path) for path in paths if not rule(path)]
+
+
+def test_packages_of_the_core_form_no_circle() -> None:
+    """Packages and files at the top of `i2v_core`, by all of their imports, also those within functions."""
+    core = [path for path in PACK if name(path).startswith("i2v_core/") and name(path) != "i2v_core/__init__.py"]
+    packages = {path: name(path).split("/")[1].removesuffix(".py") for path in core}
+    needs: dict[str, set[str]] = {package: set() for package in packages.values()}
+    for path, here in packages.items():
+        found = {module.split(".")[2] for module in imports(path) if module.startswith(".i2v_core.")}
+        # What the package itself offers comes from `weights`.
+        needs[here] |= {there if there in needs else "weights" for there in found} - {here}
+    TopologicalSorter(needs).prepare()  # raises CycleError, which names the circle
+
+
+def test_the_nodes_join_methods_as_the_core_defines_it() -> None:
+    """Who wraps the network for a method asks the method's hooks, and no node goes through the core's sampling."""
+    wraps = re.compile(r"add_wrapper_with_key\(\s*(kind|WrappersMP\.DIFFUSION_MODEL)")
+    methods, past = re.compile(r"\.i2v_core\.methods\."), re.compile(r"\.i2v_core\.(denoiser|sampling|generate)\.")
+    wrapping = [path for path in NODES if wraps.search(path.read_text(encoding="utf-8"))]
+    assert len(wrapping) > 3
+    assert broken(wrapping, lambda path: any(map(methods.match, imports(path)))) == []
+    assert broken(NODES, lambda path: not any(map(past.match, imports(path)))) == []
 
 
 def test_inside_the_pack_imports_are_relative() -> None:

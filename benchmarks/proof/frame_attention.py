@@ -7,8 +7,10 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2v_core.model.look_back import LookBackConfig, LookBackState, find_sites, site_name
-from i2v_core.model.video_unet import AfterBlock, VideoUNet
+from i2v_core.methods.look_back import sites_of
+from i2v_core.methods.method import Base
+from i2v_core.model.look_back import LookBackConfig, LookBackState, site_name
+from i2v_core.model.seams import AfterBlock
 
 
 class SiteAttention(nn.Module):
@@ -44,10 +46,9 @@ class FrameAttention(nn.Module):
         )
 
     @classmethod
-    def beside(cls, unet: VideoUNet, config: LookBackConfig, frames: int, masked: bool) -> "FrameAttention":
+    def beside(cls, base: Base, config: LookBackConfig, frames: int, masked: bool) -> "FrameAttention":
         """One for the sites of this U-Net."""
-        base = unet.config
-        sites = find_sites(config.placement, base.model_channels, base.channel_mult, base.num_res_blocks)
+        sites = sites_of(base.unet.config, config)
         return cls(LookBackConfig(placement=config.placement, sites=sites), frames, masked)
 
     def after_block(self, state: LookBackState | None = None, *, keep_first: bool = False) -> AfterBlock:

@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -23,9 +22,9 @@ from i2v_core.training.config import (
     TrainingConfig,
 )
 from i2v_core.training.engine import OnStep, train
-from i2v_core.training.methods import adapter_task, run
+from i2v_core.training.methods import adapter_task, run, training_of
 from i2v_core.weights import Checkpoint, load_checkpoint
-from i2v_core.weights.adapters import ADAPTERS, replace_weights
+from i2v_core.weights.adapters import part_of, replace_weights
 from i2v_core.weights.contents import below
 
 from .schedules import Schedule
@@ -91,18 +90,16 @@ class Proof:
         checkpoint, kind = self.base(variant.base), variant.method.kind
         module = self.new_module(variant, checkpoint, seed).to(self.schedule.device)
         tensors = {key: value.float() for key, value in load_file(path, device=self.schedule.device).items()}
-        module.load_state_dict(below(tensors, ADAPTERS[kind].prefix))
+        module.load_state_dict(below(tensors, part_of(kind).prefix))
         replace_weights(checkpoint.unet, below(tensors, "unet."))
-        denoiser = Denoiser.of(checkpoint.unet, checkpoint.preset)
-        fitted: dict[str, Any] = {kind: module.eval()}
-        return checkpoint, replace(denoiser, **fitted)
+        return checkpoint, Denoiser.of(checkpoint.unet, checkpoint.preset, variant.method.of(module.eval()))
 
     def new_module(self, variant: Variant, checkpoint: Checkpoint, seed: int) -> nn.Module:
         """The adapter's network as its training begins."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            config = decode(ADAPTERS[variant.method.kind].configs[0], variant.adapter, "adapter")
-            return variant.method.build(checkpoint.unet, config)
+            config = decode(variant.method.config, variant.adapter, "adapter")
+            return training_of(variant.method).new(checkpoint, config)
 
     def _variant_config(self, name: str, variant: Variant, seed: int) -> TrainingConfig:
         options = dict(variant.options)

@@ -13,6 +13,7 @@ from i2v_core.conditions import Conditions
 from i2v_core.denoiser import Denoiser
 from i2v_core.diffusion.prediction import add_noise
 from i2v_core.generate import encode_conditions
+from i2v_core.methods import TripMethod
 from i2v_core.model.temporal_noise_fusion import ContextAttention
 
 from .networks import Proof
@@ -52,8 +53,9 @@ def observed(attention: ContextAttention) -> Iterator[ReferenceShare]:
 def reference_attention(proof: Proof, seed: int) -> tuple[Scores, list[list[float]]]:
     """T3: the share of the fusion's attention on the reference, and its mean by time (of `TIMES`) and frame."""
     checkpoint, denoiser = proof.variant("trip", seed)
-    fusion, items = denoiser.temporal_noise_fusion, held_out_items(proof, few=True)
-    assert fusion is not None and checkpoint.autoencoder is not None and checkpoint.text_encoder is not None
+    method, items = denoiser.find(TripMethod), held_out_items(proof, few=True)
+    assert method is not None and method.module is not None
+    assert checkpoint.autoencoder is not None and checkpoint.text_encoder is not None
     pixels = torch.stack([item.pixels for item in items]).to(proof.schedule.device)
     latents = checkpoint.autoencoder.encode_clip(pixels)
     given = encode_conditions(checkpoint.text_encoder, [item.caption for item in items], latents[:, :, :1])
@@ -62,7 +64,7 @@ def reference_attention(proof: Proof, seed: int) -> tuple[Scores, list[list[floa
     for time in TIMES:
         timesteps = torch.full((len(items),), time, device=latents.device)
         z = add_noise(latents, noise, denoiser.schedule.alpha_bar[timesteps.cpu()].to(latents))
-        with observed(fusion.cross_attention) as noted, torch.inference_mode():
+        with observed(method.module.cross_attention) as noted, torch.inference_mode():
             denoiser.predict(z, timesteps, given)
         assert noted.share is not None
         shares.append(rearrange(noted.share, "(b t) -> b t", b=len(items)).cpu())
@@ -91,6 +93,6 @@ def retention_at_start(proof: Proof, seed: int) -> Scores:
     with_image = Conditions(text=text, pooled_text=pooled, image=pixels[:, :, 0])
     with torch.inference_mode():
         plain = base.predict(z, timesteps, Conditions(text=text, pooled_text=pooled))
-        retained = replace(base, image_retention=branch).predict(z, timesteps, with_image)  # type: ignore[arg-type]
+        retained = replace(base, methods=(VARIANTS["dream"].method.of(branch),)).predict(z, timesteps, with_image)
     same = (plain == retained).flatten(1).all(1).float().tolist()
     return {"retention_at_start": {"unchanged": same}, "never": {"unchanged": [0.0] * len(same)}}

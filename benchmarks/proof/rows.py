@@ -12,11 +12,13 @@ from einops import repeat
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from i2v_core.conditions import white
 from i2v_core.data.moving_crops import MOTIONS, PHRASES, TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops
 from i2v_core.denoiser import Denoiser
 from i2v_core.evaluation.controls import ROWS, control_clips
 from i2v_core.files import atomic_path
 from i2v_core.generate import GenerateConfig, encode_conditions, null_conditions
+from i2v_core.methods.look_back import begin_with
 from i2v_core.sampling import SamplingConfig, sample
 from i2v_core.weights import Checkpoint
 
@@ -133,8 +135,7 @@ def generate(
     device: str,
 ) -> Tensor:
     """Clips `b c t h w` in [-1, 1]; noise and pictures depend on the item's number alone."""
-    if denoiser.look_back is not None:
-        denoiser = replace(denoiser, initialization=sampling.initialization)
+    denoiser = replace(denoiser, methods=begin_with(denoiser.methods, sampling.initialization))
     text, image = (None, None) if sampling.scales is None else sampling.scales
     config = GenerateConfig(steps=steps, text_scale=text, image_scale=image).sampling(checkpoint.preset)
     parts = [
@@ -157,7 +158,7 @@ def _generate(
     assert autoencoder is not None and text_encoder is not None
     pictures = torch.stack([item.pixels[:, 0] for item in items]).to(device)
     if not sampling.image:
-        pictures = torch.ones_like(pictures)
+        pictures = white(pictures)
     given, empty = autoencoder.encode(pictures)[:, :, None], [""] * len(items)
     latents = sample(
         denoiser,

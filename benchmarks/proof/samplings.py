@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from i2v_core.diffusion.initialization import Initialization
+from i2v_core.diffusion.initialization import InitializationName
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Sampling:
     text: bool = True
     image: bool = True
     scales: tuple[float, float] | None = None
-    initialization: Initialization = "hybrid"
+    initialization: InitializationName = "hybrid"
     second_part: bool = False
     few: bool = False
 

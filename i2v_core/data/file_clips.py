@@ -164,6 +164,6 @@ def open_data(config: DataConfig, on_file: OnFile | None = None) -> FileClips:
             files.append(UsedFile(entry.name, entry.media, entry.caption or "", size, row.content))
     audit = Audit(config.path, listing.layout, tuple(rows))
     if not files:
-        raise ValueError(f"no clip of '{config.path}' can be used.\n{audit.text()}")
+        raise ValueError(f"no clip of '{config.path}' can be used; {rows[0].name}: {rows[0].problem}.\n{audit.text()}")
     logger.info("%s", audit.text())
     return FileClips(config, files, audit, store)

@@ -12,19 +12,18 @@ from torch import Tensor
 
 
 def rescale_to(guided: Tensor, conditional: Tensor, amount: float) -> Tensor:
-    """Return the guided prediction with its spread drawn towards the conditional one's.
+    """Return the guided prediction with its standard deviation drawn towards the conditional one's.
 
-    The standard deviation runs over all axes but the batch. A guided prediction without spread stays
-    as it is.
+    The standard deviation runs over all axes but the batch. A constant guided prediction stays as it is.
 
     Args:
         guided: raw prediction (eps or v) after guidance, `b c t h w`.
         conditional: raw conditional prediction, `b c t h w`.
-        amount: 0 for none, 1 for the conditional spread exactly.
+        amount: 0 for none, 1 for the conditional one exactly.
     """
     if amount == 0:
         return guided
-    wanted, present = _spread(conditional), _spread(guided)
+    wanted, present = _std(conditional), _std(guided)
     ratio = torch.where(present > 0, wanted / present, 1.0)
     return (guided * (amount * ratio + (1 - amount))).to(guided.dtype)
 
@@ -237,7 +236,7 @@ class DualGuidanceWeights:
 Guidance: TypeAlias = ClassifierFreeGuidance | DualGuidanceWeights
 
 
-def _spread(prediction: Tensor) -> Tensor:
-    # In float32, so that the ratio of two spreads is not rounded to half precision.
+def _std(prediction: Tensor) -> Tensor:
+    # In float32, so that the ratio of two standard deviations is not rounded to half precision.
     axes = tuple(range(1, prediction.ndim))
     return prediction.to(torch.promote_types(prediction.dtype, torch.float32)).std(dim=axes, correction=0, keepdim=True)

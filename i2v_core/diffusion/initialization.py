@@ -1,63 +1,107 @@
 """First-frame initialization of look-back: "Implicit Semi-auto-regressive Image-to-Video Diffusion", 2.3 and 3.4.
 
-A clip begins with the given image. What the network sees of frame 0 while the others are noised is one of:
-
-- `hybrid`: the clean latent at every step; the paper's choice (Algorithms 2 and 3).
-- `add_noise`: the given latent noised to the level of the step, always by the same noise.
-- `inversion`: the noise that DDIM inversion finds for the given latent, then denoised with the others.
-
-Latents are `b c t h w`, the given one `b c 1 h w`. The result begins with the given latent exactly in all three.
+Latents are `b c t h w`, the given image's `b c 1 h w`.
 """
 
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 from .samplers import Denoise, sample_euler
 
-Initialization = Literal["hybrid", "add_noise", "inversion"]
+InitializationName = Literal["hybrid", "add_noise", "inversion"]
 
 
-def pin_first(clip: Tensor, first: Tensor) -> Tensor:
-    """Return the clip with another frame 0.
+@dataclass(frozen=True)
+class Initialization:
+    """How a clip begins with the given image; in all three ways frame 0 of the result is the given latent exactly.
 
-    Raises ValueError if that frame has not the shape of one of the clip's.
+    Attributes:
+        name: `hybrid`: the network sees the clean latent at every step; the paper's choice (Algorithms 2 and 3).
+            `add_noise`: the given latent at the noise level of the step, always with the same noise.
+            `inversion`: the noise that DDIM inversion finds for the given latent, denoised with the other frames.
+            `free` is none of them: no frame is given.
+
+    Raises ValueError for another name.
     """
+
+    name: InitializationName | Literal["free"] = "hybrid"
+
+    def __post_init__(self) -> None:
+        if self.name not in (*get_args(InitializationName), "free"):
+            raise ValueError(f"initialization must be one of {get_args(InitializationName)}, got {self.name!r}")
+
+    @property
+    def begins_with_image(self) -> bool:
+        """Frame 0 of the clip is the given image."""
+        return self.name != "free"
+
+    @property
+    def inverts(self) -> bool:
+        """Frame 0 is denoised like the others, from inverted noise, and look-back leaves it unchanged."""
+        return self.name == "inversion"
+
+    @property
+    def clean_input(self) -> bool:
+        """The network sees frame 0 without noise (equation 2)."""
+        return self.name == "hybrid"
+
+    @property
+    def knows_first(self) -> bool:
+        """Frame 0 of every clean estimate is the given latent."""
+        return self.begins_with_image and not self.inverts
+
+    def input(self, z: Tensor, given: Tensor | None, origin: Tensor | float = 0.0) -> Tensor:
+        """Return the network's input, with the clean frame 0 under `hybrid`, relative to the reference latent."""
+        return pin_first(z, given, origin) if self.clean_input else z
+
+    def estimate(self, denoised: Tensor, given: Tensor | None) -> Tensor:
+        """Return the clean estimate, whose frame 0 `hybrid` and `add_noise` know.
+
+        A sampler then moves frame 0 of its state as `add_noise` wants it: `given + sigma n` with the noise it began
+        with.
+        """
+        return pin_first(denoised, given) if self.knows_first else denoised
+
+    def start(self, y: Tensor, given: Tensor | None, sigmas: Tensor, denoise_first: Denoise) -> Tensor:
+        """Return the state `y = x0 + sigma n` at which sampling starts.
+
+        Args:
+            y: noise at the first sigma, in every frame.
+            sigmas: of the sampler, descending to 0.
+            denoise_first: clean estimate of frame 0 alone; called for `inversion` only.
+        """
+        if not self.begins_with_image:
+            return y
+        given = _needed(given)
+        return pin_first(y, invert(denoise_first, given, sigmas) if self.inverts else y[:, :, :1] + given.to(y))
+
+    def result(self, latents: Tensor, given: Tensor | None) -> Tensor:
+        """Return sampled latents that begin with the given one exactly."""
+        return pin_first(latents, given) if self.begins_with_image else latents
+
+    def in_loss(self, clip: Tensor) -> Tensor:
+        """Return the frames that count in the loss: all but the first for `hybrid` (equation 2), otherwise all."""
+        return clip[:, :, 1:] if self.clean_input else clip
+
+
+FREE = Initialization("free")
+
+
+def pin_first(clip: Tensor, first: Tensor | None, origin: Tensor | float = 0.0) -> Tensor:
+    """Return the clip with another frame 0, both relative to an origin.
+
+    Raises ValueError if there is none, or if it has not the shape of one of the clip's.
+    """
+    first = _needed(first)
     if first.shape != clip[:, :, :1].shape:
         raise ValueError(
             f"the given image's latent must be one frame of the clip's shape {tuple(clip[:, :, :1].shape)}, got "
             f"{tuple(first.shape)}: encode the image at the size of the clip"
         )
-    return torch.cat([first.to(clip), clip[:, :, 1:]], dim=2)
-
-
-def first_input(initialization: Initialization, z: Tensor, clean: Tensor) -> Tensor:
-    """Return the network's input, in which `hybrid` puts the clean frame 0 (equation 2)."""
-    return pin_first(z, clean) if initialization == "hybrid" else z
-
-
-def first_estimate(initialization: Initialization, denoised: Tensor, given: Tensor) -> Tensor:
-    """Return the clean estimate, of which `hybrid` and `add_noise` know frame 0.
-
-    A sampler then moves frame 0 of its state as `add_noise` wants it: `given + sigma n` with the noise it began with.
-    """
-    return denoised if initialization == "inversion" else pin_first(denoised, given)
-
-
-def first_state(
-    initialization: Initialization, y: Tensor, given: Tensor, sigmas: Tensor, denoise_first: Denoise
-) -> Tensor:
-    """Return where a sampler begins, at `y = x0 + sigma n`.
-
-    Args:
-        y: noise at the first sigma, in every frame.
-        sigmas: of the sampler, descending to 0.
-        denoise_first: clean estimate of frame 0 alone; called for `inversion` only.
-    """
-    if initialization == "inversion":
-        return pin_first(y, invert(denoise_first, given, sigmas))
-    return pin_first(y, y[:, :, :1] + given.to(y))
+    return torch.cat([(first - origin).to(clip), clip[:, :, 1:]], dim=2)
 
 
 def invert(denoise: Denoise, given: Tensor, sigmas: Tensor) -> Tensor:
@@ -68,6 +112,7 @@ def invert(denoise: Denoise, given: Tensor, sigmas: Tensor) -> Tensor:
     return sample_euler(denoise, given, sigmas[:-1].flip(0))
 
 
-def frames_in_loss(initialization: Initialization, clip: Tensor) -> Tensor:
-    """Return the frames that the loss sees: all but the first for `hybrid` (equation 2), otherwise all of them."""
-    return clip[:, :, 1:] if initialization == "hybrid" else clip
+def _needed(given: Tensor | None) -> Tensor:
+    if given is None:
+        raise ValueError("look-back begins with a given image: conditions.image_latent is needed, got None")
+    return given

@@ -21,7 +21,7 @@ Prediction = Literal["eps", "v", "x0"]
 def network_input(y: Tensor, sigma: Tensor, scale: Tensor | float = 1.0) -> Tensor:
     """Return the network's input z of about unit variance: `y s / sqrt(1 + (sigma s)^2)`."""
     signal, _ = _signal_and_noise(sigma, scale)
-    return (_wide(y) * _beside(signal * scale, y)).to(y.dtype)
+    return (at_least_float32(y) * append_dims(signal * scale, y)).to(y.dtype)
 
 
 def to_denoised(
@@ -29,13 +29,13 @@ def to_denoised(
 ) -> Tensor:
     """Return the clean estimate that the network's output stands for at state y."""
     _check(prediction)
-    output = output.to(_wide(y).dtype)
+    output = output.to(at_least_float32(y).dtype)
     if prediction == "eps":
-        return (y - _beside(sigma, y) * output).to(y.dtype)
+        return (y - append_dims(sigma, y) * output).to(y.dtype)
     if prediction == "x0":
-        return (output / _beside(torch.ones_like(sigma) * scale, y)).to(y.dtype)
+        return (output / append_dims(torch.ones_like(sigma) * scale, y)).to(y.dtype)
     signal, noise = _signal_and_noise(sigma, scale)
-    return (_beside(signal**2, y) * y - _beside(noise / scale, y) * output).to(y.dtype)
+    return (append_dims(signal**2, y) * y - append_dims(noise / scale, y) * output).to(y.dtype)
 
 
 def from_denoised(
@@ -46,17 +46,17 @@ def from_denoised(
     sigma must be positive for eps and v, which a state without noise leaves undetermined.
     """
     _check(prediction)
-    scaled = _wide(denoised) * _beside(torch.ones_like(sigma) * scale, y)
+    scaled = at_least_float32(denoised) * append_dims(torch.ones_like(sigma) * scale, y)
     if prediction == "x0":
         return scaled.to(denoised.dtype)
-    eps = (y - _wide(denoised)) / _beside(sigma, y)
+    eps = (y - at_least_float32(denoised)) / append_dims(sigma, y)
     if prediction == "eps":
         return eps.to(denoised.dtype)
     signal, noise = _signal_and_noise(sigma, scale)
-    return (_beside(signal, y) * eps - _beside(noise, y) * scaled).to(denoised.dtype)
+    return (append_dims(signal, y) * eps - append_dims(noise, y) * scaled).to(denoised.dtype)
 
 
-def recount(
+def reexpress(
     prediction: Prediction, output: Tensor, shift: Tensor | float, sigma: Tensor, scale: Tensor | float = 1.0
 ) -> Tensor:
     """Return the output that names the same clean clip counted from another origin.
@@ -72,13 +72,13 @@ def recount(
         return output
     _, noise = _signal_and_noise(sigma, scale)
     share = torch.ones_like(noise) if prediction == "x0" else -noise
-    return (_wide(output) + _beside(share * scale, output) * _wide(shift)).to(output.dtype)
+    return (at_least_float32(output) + append_dims(share * scale, output) * at_least_float32(shift)).to(output.dtype)
 
 
 def add_noise(x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
     """Return z_t for training, variance preserving; dynamic rescale passes `s x0`, here and to `target`."""
     signal, level = _roots(alpha_bar)
-    return (_beside(signal, x0) * x0 + _beside(level, x0) * noise).to(x0.dtype)
+    return (append_dims(signal, x0) * x0 + append_dims(level, x0) * noise).to(x0.dtype)
 
 
 def target(prediction: Prediction, x0: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
@@ -89,7 +89,7 @@ def target(prediction: Prediction, x0: Tensor, noise: Tensor, alpha_bar: Tensor)
     if prediction == "x0":
         return x0
     signal, level = _roots(alpha_bar)
-    return (_beside(signal, x0) * noise - _beside(level, x0) * x0).to(x0.dtype)
+    return (append_dims(signal, x0) * noise - append_dims(level, x0) * x0).to(x0.dtype)
 
 
 def min_snr_weight(prediction: Prediction, alpha_bar: Tensor, gamma: float) -> Tensor:
@@ -98,7 +98,7 @@ def min_snr_weight(prediction: Prediction, alpha_bar: Tensor, gamma: float) -> T
     `min(snr, gamma)` for x0; the same law for eps and v, whose errors are `snr` and `snr + 1` times those of x0.
     """
     _check(prediction)
-    snr = _wide(alpha_bar) / (1 - _wide(alpha_bar))
+    snr = at_least_float32(alpha_bar) / (1 - at_least_float32(alpha_bar))
     if prediction == "x0":
         return snr.clamp(max=gamma)
     return snr.clamp(max=gamma) / (snr if prediction == "eps" else snr + 1)
@@ -109,22 +109,22 @@ def _check(prediction: str) -> None:
         raise ValueError(f"prediction must be one of {get_args(Prediction)}, got {prediction!r}")
 
 
-def _wide(value: Tensor) -> Tensor:
+def at_least_float32(value: Tensor) -> Tensor:
     return value.to(torch.promote_types(value.dtype, torch.float32))
 
 
 def _roots(alpha_bar: Tensor) -> tuple[Tensor, Tensor]:
-    return _wide(alpha_bar).sqrt(), (1 - _wide(alpha_bar)).sqrt()
+    return at_least_float32(alpha_bar).sqrt(), (1 - at_least_float32(alpha_bar)).sqrt()
 
 
 def _signal_and_noise(sigma: Tensor, scale: Tensor | float) -> tuple[Tensor, Tensor]:
     # sqrt(alpha_bar) and sqrt(1 - alpha_bar), without a difference that loses digits at small sigma.
-    unscaled = _wide(sigma) * scale
+    unscaled = at_least_float32(sigma) * scale
     signal = (1 + unscaled**2).rsqrt()
     return signal, unscaled * signal
 
 
-def _beside(level: Tensor, data: Tensor) -> Tensor:
+def append_dims(level: Tensor, data: Tensor) -> Tensor:
     # Cast before moving: some devices have no float64.
-    level = level.to(_wide(data).dtype).to(data.device)
+    level = level.to(at_least_float32(data).dtype).to(data.device)
     return level.reshape(level.shape + (1,) * (data.ndim - level.ndim))

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
 
-import torch
 from torch import Tensor, nn
 
 from .attention import (
@@ -21,8 +20,7 @@ from .attention import (
 from .image_encoder import ImageEncoder, ImageEncoderConfig, initialize_image_encoder
 from .image_projection import ImageProjection, ImageProjectionConfig
 from .video_unet import VideoUNet
-
-GREY = 0.0  # the null image: mid-grey, in pixels of [-1, 1]
+from .visual_detail import added_image_channels
 
 
 @dataclass(frozen=True)
@@ -87,7 +85,7 @@ class ImageInjection(nn.Module):
         self.visual_detail: nn.Module | None = None
         if (detail := config.visual_detail) is not None:
             channels = detail.latent_channels, detail.model_channels
-            self.visual_detail = operations.Conv2d(*channels, 3, padding=1, bias=False, **factory)
+            self.visual_detail = added_image_channels(*channels, operations, **factory)
 
     @property
     def streams(self) -> dict[str, ImageStream]:
@@ -95,7 +93,7 @@ class ImageInjection(nn.Module):
         return {site: self.get_submodule(site) for site in self.config.sites}  # type: ignore[misc]
 
     def hint(self, image: Tensor | None) -> Tensor | None:
-        """What the image adds to the output of the first convolution, as further channels of the input would.
+        """What the image adds to the output of the first convolution, as concatenated channels of the input would.
 
         Args:
             image: the given image's latent, `b c 1 h w`.
@@ -144,10 +142,6 @@ class ImageAdapter(nn.Module):
             )
         return self.projection(self.encoder.encode(pixels))
 
-    def null_tokens(self, pixels: Tensor) -> Tensor:
-        """Image tokens of mid-grey pictures, which stand for "no image"."""
-        return self.tokens(torch.full_like(pixels, GREY))
-
 
 def find_image_sites(unet: VideoUNet) -> dict[str, int]:
     """The cross-attentions of a U-Net by name, with the width of their queries."""
@@ -171,7 +165,7 @@ def check_image_sites(config: ImageInjectionConfig, unet: VideoUNet) -> None:
             f"the adapter brings the image to a first convolution of {detail.model_channels} outputs, the model's has "
             f"{unet.config.model_channels}"
         )
-    if detail is not None and unet.config.in_channels != unet.config.out_channels:
+    if detail is not None and unet.config.image_channels:
         raise ValueError("the adapter brings the image's latent, and the model has channels for it already")
 
 

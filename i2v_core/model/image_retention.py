@@ -14,9 +14,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from .attention import AttentionFunction, scaled_dot_product_attention
-from .video_unet import Residuals, VideoEncoder, VideoUNet, VideoUNetConfig
-
-WHITE = 1.0  # the null image: white, in pixels of [-1, 1]
+from .seams import Residuals, Seams
+from .video_unet import VideoEncoder, VideoUNet, VideoUNetConfig
 
 
 @dataclass(frozen=True)
@@ -108,7 +107,7 @@ class ImageRetention(nn.Module):
                 f"{hint.shape[-1]} x {hint.shape[-2]} where the latents are {x.shape[-1]} x {x.shape[-2]}"
             )
         skips, middle, _ = self.encoder.encode(
-            x, timesteps, text, image_tokens=image_tokens, fps=fps, pooled_text=pooled_text, hint=hint
+            x, timesteps, text, image_tokens=image_tokens, fps=fps, pooled_text=pooled_text, seams=Seams(hint=hint)
         )
         added = [
             rearrange(convolution(h) * strength, "(b t) c h w -> b c t h w", t=x.shape[2])

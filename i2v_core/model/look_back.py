@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import AttentionFunction
-from .video_unet import AfterBlock, BlockAddress
+from .seams import AfterBlock, BlockAddress
 
 Placement = Literal["layer", "block", "stage"]
 

@@ -1,7 +1,7 @@
 """Temporal noise fusion of TRIP (arXiv:2403.17005, section 3.4, figure 3): reference and residual, merged."""
 
 from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from einops import rearrange, repeat
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from ..decoding import check_ranges
 from .attention import Attention, AttentionFunction, scaled_dot_product_attention
 from .embeddings import embedding_mlp, sinusoidal_embedding
+from .visual_detail import added_image_channels
 
 Fusion = Literal["learned", "linear", "none"]
 Position = Literal["begin", "end", "channel"]
@@ -110,9 +111,7 @@ class TemporalNoiseFusion(nn.Module):
         super().__init__()
         self.config = config
         if config.image_features is not None:
-            self.image_in = operations.Conv2d(
-                config.channels, config.image_features, 3, padding=1, bias=False, **factory
-            )
+            self.image_in = added_image_channels(config.channels, config.image_features, operations, **factory)
         if config.fusion != "learned":
             return
         features, values = config.features, config.channels * config.patch**2
@@ -127,9 +126,7 @@ class TemporalNoiseFusion(nn.Module):
         self.proj_out = operations.Linear(features, values, **factory)
 
     def image_hint(self, image: Tensor) -> Tensor | None:
-        """What an image on further channels adds to the output of the base's first convolution (TRIP_C of Table 5).
-
-        A convolution over more channels is the sum of one over the clip's and one over the image's: this is the latter.
+        """What an image on concatenated channels adds to the base's first convolution (TRIP_C of Table 5).
 
         Args:
             image: the given image's latent, `b c 1 h w`.
@@ -188,7 +185,7 @@ class TemporalNoiseFusion(nn.Module):
 def initialize_temporal_noise_fusion(module: TemporalNoiseFusion) -> None:
     """Prepare a new fusion for training: it starts as the residual path alone."""
     if module.config.image_features is not None:
-        nn.init.zeros_(module.image_in.weight)
+        nn.init.zeros_(cast(nn.Conv2d, module.image_in).weight)
     if module.config.fusion == "learned":
         nn.init.zeros_(module.proj_out.weight)
         nn.init.zeros_(module.proj_out.bias)

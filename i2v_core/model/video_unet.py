@@ -4,7 +4,7 @@ One graph serves SD 1.5 / 2.1, VideoCrafter, DynamiCrafter (arXiv:2310.12190), T
 models; `VideoUNetConfig` holds all that differs between them. Parameter names are those of the LVDM checkpoints.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -19,7 +19,6 @@ from .attention import (
     DualCrossAttention,
     FrameAttention,
     ImageGate,
-    ImageStream,
     KnownStreams,
     RelativeSelfAttention,
     SelfAttention,
@@ -31,6 +30,7 @@ from .attention import (
 from .blocks import Block, Downsample, LayerInputs, ResBlock, Upsample, channels_last
 from .embeddings import embedding_mlp, sinusoidal_embedding
 from .image_projection import resample_image_tokens
+from .seams import AfterBlock, BlockAddress, Residuals, Seams
 from .step_cache import BranchCache
 
 INIT_ATTENTION_HEADS = 8  # wired into every LVDM checkpoint, whatever its width
@@ -63,29 +63,20 @@ class VideoUNetConfig:
     def embedding_features(self) -> int:
         return 4 * self.model_channels
 
+    @property
+    def image_channels(self) -> int:
+        """Input channels for the given image's latent."""
+        return self.in_channels - self.out_channels
+
+    @property
+    def is_temporal(self) -> bool:
+        """Frames meet in temporal layers; an image model has none."""
+        return self.temporal_convolution or self.temporal_attention or self.init_attention
+
     def heads(self, channels: int) -> tuple[int, int]:
         """Number and width of the attention heads at `channels` channels."""
         count = self.num_heads or max(1, channels // self.head_dim)
         return count, channels // count
-
-
-@dataclass(frozen=True)
-class BlockAddress:
-    """Where a block lies: `input` 0.., `middle` 0, `output` 0.., as in the checkpoint's names."""
-
-    part: Literal["input", "middle", "output"]
-    index: int
-
-
-@dataclass(frozen=True)
-class Residuals:
-    """What a side network adds, `b c t h w` each: to the skips in the order of the input blocks, and to the middle."""
-
-    skips: tuple[Tensor | None, ...] = ()
-    middle: Tensor | None = None
-
-
-AfterBlock = Callable[[Tensor, BlockAddress], Tensor]
 
 
 class VideoEncoder(nn.Module):
@@ -152,17 +143,11 @@ class VideoEncoder(nn.Module):
         image_tokens: Tensor | None = None,
         fps: Tensor | None = None,
         pooled_text: Tensor | None = None,
-        residuals: Residuals | None = None,
-        after_block: AfterBlock | None = None,
-        hint: Tensor | None = None,
-        image_streams: Mapping[str, ImageStream] | None = None,
+        seams: Seams | None = None,
         reuse: BranchCache | None = None,
         known: KnownStreams | None = None,
     ) -> tuple[list[Tensor], Tensor, LayerInputs]:
-        """Run the first half; arguments as of `VideoUNet.forward`, besides what a side branch has.
-
-        Args:
-            hint: added to the first convolution's output in every frame, `b c h w`.
+        """Run the first half; arguments as of `VideoUNet.forward`.
 
         Returns:
             The skips and the middle block's output, `(b t) c h w`, and what every layer could read. With `reuse`
@@ -171,19 +156,20 @@ class VideoEncoder(nn.Module):
         frames = x.shape[2]
         if image_tokens is not None and image_tokens.ndim == 4:
             image_tokens = resample_image_tokens(image_tokens, frames)
-        context = Context(text, image_tokens, frames, image_streams, known)
+        seams = seams or Seams()
+        context = Context(text, image_tokens, frames, seams.image_streams, known)
         inputs = LayerInputs(self._embed(timesteps, fps, pooled_text, x), context)
-        added = residuals or Residuals()
+        added = seams.residuals or Residuals()
 
         h = _to_frames(x)
         skips = []
         for i, block in enumerate(self.input_blocks):
             h = self._run(block, h, inputs)
-            if i == 0 and hint is not None:
-                h = h + repeat(hint, "b c h w -> (b t) c h w", t=frames)
+            if i == 0 and seams.hint is not None:
+                h = h + repeat(seams.hint, "b c h w -> (b t) c h w", t=frames)
             if i == 0 and self.config.init_attention:
                 h = self._run(self.init_attn, h, inputs)
-            h = _call_after(after_block, h, BlockAddress("input", i), frames)
+            h = _call_after(seams.after_block, h, BlockAddress("input", i), frames)
             skips.append(_add(h, added.skips[i] if i < len(added.skips) else None))
             if reuse is not None and len(skips) == reuse.config.outer:
                 deep = reuse.recall(h, timesteps)
@@ -191,7 +177,7 @@ class VideoEncoder(nn.Module):
                     return skips, deep, inputs
 
         h = self._run(self.middle_block, h, inputs)
-        h = _add(_call_after(after_block, h, BlockAddress("middle", 0), frames), added.middle)
+        h = _add(_call_after(seams.after_block, h, BlockAddress("middle", 0), frames), added.middle)
         return skips, h, inputs
 
     def _embed(self, timesteps: Tensor, fps: Tensor | None, pooled_text: Tensor | None, x: Tensor) -> Tensor:
@@ -240,36 +226,31 @@ class VideoUNet(VideoEncoder):
         image_tokens: Tensor | None = None,
         fps: Tensor | None = None,
         pooled_text: Tensor | None = None,
-        residuals: Residuals | None = None,
-        after_block: AfterBlock | None = None,
-        hint: Tensor | None = None,
-        image_streams: Mapping[str, ImageStream] | None = None,
+        seams: Seams | None = None,
         reuse: BranchCache | None = None,
         known: KnownStreams | None = None,
     ) -> Tensor:
         """Run the network once.
 
         Args:
-            x: noised latents, with the given image's latent on further channels if the model has them, `b c t h w`.
+            x: noised latents, with the given image's latent concatenated if the model has channels for it, `b c t h w`.
             timesteps: in [0, 1000), `b`.
             text: `b n d`.
             image_tokens: for every frame `b t k d`, or shared by all `b k d`; another number of frames than the
                 clip's is resampled linearly over time.
             fps: frames per second or frame stride, as the checkpoint means it, `b`; None takes the default.
             pooled_text: `b d`, for models that have it.
-            residuals: added to the skips and after the middle block.
-            after_block: called with every block's output `b c t h w` and its address; returns what replaces it.
-            hint: added to the first convolution's output in every frame, `b c h w`.
-            image_streams: an adapter's, by the names of the cross-attentions that they belong to.
+            seams: what methods and ControlNets add.
             reuse: what this guidance branch remembers of the steps before, where deep blocks may be left out.
             known: keys and values of text and image tokens, filled at the first step, read at later ones on the same.
 
         Returns:
             The prediction, `b c t h w`.
         """
+        seams = seams or Seams()
         skips, h, inputs = self.encode(
-            x, timesteps, text, image_tokens=image_tokens, fps=fps, pooled_text=pooled_text, residuals=residuals,
-            after_block=after_block, hint=hint, image_streams=image_streams, reuse=reuse, known=known,
+            x, timesteps, text, image_tokens=image_tokens, fps=fps, pooled_text=pooled_text, seams=seams, reuse=reuse,
+            known=known,
         )  # fmt: skip
         for i, block in list(enumerate(self.output_blocks))[-len(skips) :]:
             if reuse is not None and len(skips) == reuse.config.outer:
@@ -277,7 +258,7 @@ class VideoUNet(VideoEncoder):
             h = torch.cat([h, skips.pop()], dim=1)
             height, width = (skips[-1] if skips else h).shape[-2:]
             h = self._run(block, h, replace(inputs, size=(height, width)))
-            h = _call_after(after_block, h, BlockAddress("output", i), inputs.context.frames)
+            h = _call_after(seams.after_block, h, BlockAddress("output", i), inputs.context.frames)
         return rearrange(self.out(h), "(b t) c h w -> b c t h w", t=inputs.context.frames)
 
 

@@ -9,12 +9,12 @@ from ..text_files import parse_toml
 from ..weights import CheckpointContents, read_checkpoint
 from .config import TrainingConfig
 from .config_file import merged, parse_config
-from .methods import METHODS
+from .methods import find_method, method_names, training_of
 
 LARGEST = 256  # pixels of a clip's shorter side, where nobody says more
 WARM_UP = 100
 # Every method once, by the name that its paper has.
-NAMES = tuple(name for index, name in enumerate(METHODS) if METHODS[name] not in list(METHODS.values())[:index])
+NAMES = tuple(dict.fromkeys(training_of(method).names[0] for method in method_names().values()))
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class Brief:
             config = parse_config(merged(self._values(), parse_toml(further)))
         except ValueError as error:
             raise ValueError(f"Cannot use this configuration: {error}") from error
-        if config.method.name not in METHODS:
+        if config.method.name not in method_names():
             raise ValueError(f"'{config.method.name}' trains no adapter; choose one of {', '.join(NAMES)}")
         if (config.train.output_dir, config.name) != (str(self.folder), self.name):
             raise ValueError("train.output_dir and train.output_name come from the name of the result: leave them out")
@@ -62,12 +62,13 @@ class Brief:
 
     def _values(self) -> dict[str, Any]:
         base = read_checkpoint(self.base, described=True)
-        rates = METHODS[self.method].learning_rates
+        training = training_of(find_method(self.method))
+        rates = training.learning_rates
         share = rates["unet"] / rates["adapter"] if rates else 1.0
         on_gpu = {"mixed_precision": "bf16", "gradient_checkpointing": True} if self.device == "auto" else {}
         return {
             "model": {"pretrained_model_name_or_path": str(self.base)},
-            "method": {"name": self.method, **usual(self.method, base, self.folder)},
+            "method": {"name": self.method, **training.usual(base, self.folder)},
             "data": self._data(base),
             "train": {
                 "output_dir": str(self.folder), "output_name": self.name, "max_train_steps": self.steps,
@@ -90,28 +91,6 @@ class Brief:
         size = {"frames": preset.frames, "height": height, "width": width}
         kept = {} if self.cache is None else {"cache_directory": str(self.cache), "confined": True}
         return {"kind": "files", "path": str(self.data), **size, **kept}
-
-
-def usual(method: str, base: CheckpointContents, folder: Path) -> dict[str, Any]:
-    """What section `method` usually says beside this base, for one card: sizes that the base decides, short files."""
-    if method == "trip":
-        return {"options": {"trained": "temporal"}}
-    if method == "image_retention":
-        downscale = 8 if base.autoencoder_config is None else base.autoencoder_config.downscale
-        return (
-            {} if downscale == 8 else {"adapter": {"stem_channels": [16 << i for i in range(downscale.bit_length())]}}
-        )
-    if method == "dynamicrafter":
-        width = base.unet_config.context_dim
-        projection = {"features": width, "heads": max(1, width // 32), "head_dim": 32, "depth": 2, "queries": 4}
-        sees_image = base.unet_config.in_channels > base.unet_config.out_channels
-        injection = {} if sees_image else {"visual_detail": {"latent_channels": base.unet_config.out_channels}}
-        projection["frames"] = base.preset.frames
-        return {
-            "adapter": {"projection": projection, "injection": injection, "encoder": {"size": 64}},
-            "options": {"encoder_file": str(folder / "image_encoder.safetensors")},
-        }
-    return {}
 
 
 def newest_preview(folder: Path) -> Path | None:

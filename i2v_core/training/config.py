@@ -38,7 +38,7 @@ class MethodConfig:
     """Which method trains what.
 
     Attributes:
-        name: key in `methods.METHODS`, or `video_base`.
+        name: a name of a method, or `video_base`.
         adapter: configuration of the adapter's network.
         options: of the method itself.
     """

@@ -19,10 +19,10 @@ from ..model.video_unet import VideoEncoder
 from .checkpoint_files import checkpoint_path, clear_leftovers, find_checkpoint, numbered, prune, write_checkpoint
 from .config import TrainingConfig, ValidationConfig
 from .config_file import write_config
-from .lesson import ClipLosses, Objective
 from .log import Place, Progress, ProgressFile, State, append_row, forget_rows_after, peak_memory, whole_memory
 from .memory import LiveBytes
 from .metadata import result_metadata
+from .objective import ClipLosses, Objective
 from .plan import Plan, advice, estimate_memory
 from .preview import write_preview
 from .probe import Probe

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import LayerNorm, Linear, Sequential
 from torch.nn import functional as F
 
+from ..data.moving_crops import MovingCrops, MovingCropsConfig
 from ..files import atomic_path
 from ..model.image_encoder import ImageEncoder
 from .checkpoint_files import load_weights
@@ -22,6 +23,12 @@ logger = logging.getLogger("i2v_core.training")
 
 TEMPERATURE = 0.1
 SMALLEST_VIEW = 0.5  # of the picture's side
+
+
+def train_on_crops(encoder: ImageEncoder, path: Path, steps: int) -> None:
+    """`trained_image_encoder` on the first frames of moving crops, at the encoder's size."""
+    pictures = MovingCrops(MovingCropsConfig(frames=1, size=encoder.config.size))
+    trained_image_encoder(encoder, path, lambda index: pictures.clip(index).pixels[:, 0], steps)
 
 
 def pretrain_image_encoder(

@@ -15,8 +15,8 @@ from torch import Tensor
 from ..decoding import DecodingError, decode
 from ..files import StrPath, atomic_path
 from ..text_files import TextFileError, parse_json, read_json, read_lines
-from .lesson import ClipLosses
 from .lock import is_held
+from .objective import ClipLosses
 
 State = Literal["preparing", "training", "canceled", "failed", "done", "interrupted"]
 RUNNING: tuple[State, ...] = ("preparing", "training")

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from ..files import StrPath
+from ..methods.method import is_temporal
 from ..weights.contents import Tensors
 from ..weights.files import write_tensors
-from .adapter import is_temporal
 from .config import LoraConfig
 
 ADAPTER = "default"  # what the library calls the only one there is

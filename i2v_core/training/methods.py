@@ -12,36 +12,28 @@ from torch import Tensor, nn
 
 from ..data.datasets import keep_latents, open_data
 from ..decoding import decode
+from ..denoiser import Denoiser
 from ..files import StrPath
-from ..weights import Checkpoint, load_checkpoint
-from ..weights.adapters import ADAPTERS, AdapterContents, write_adapter
+from ..methods import METHODS, Method
+from ..methods.method import Tools, Training
+from ..weights import Checkpoint, load_checkpoint, read_adapter
+from ..weights.adapters import AdapterContents, write_adapter
 from ..weights.checkpoint import lacking_parts
 from ..weights.contents import Tensors, below
-from ..weights.files import weights_file
-from .adapter import Method, lesson
+from ..weights.files import weights_files
 from .checkpoint_files import lora_beside
 from .config import LoraConfig, ModelConfig, TrainingConfig, ValidationConfig
-from .dynamicrafter import DYNAMICRAFTER
 from .engine import OnPlan, OnStep, Task, plan, train
-from .image_retention import IMAGE_RETENTION
-from .lesson import Objective
+from .image_encoder import train_on_crops
 from .lock import only_one
-from .look_back import LOOK_BACK
 from .lora import add_lora, merged_weights, save_lora
+from .objective import LossContext, Objective, denoise, with_drops
 from .plan import Plan
 from .preview import make_preview
-from .temporal_noise_fusion import TEMPORAL_NOISE_FUSION
 from .video_base import plan_video_base, run_video_base
 
 VIDEO_BASE = "video_base"  # a complete model; all others train an adapter beside one
-METHODS: dict[str, Method] = {
-    "look_back": LOOK_BACK,
-    "trip": TEMPORAL_NOISE_FUSION,
-    "temporal_noise_fusion": TEMPORAL_NOISE_FUSION,
-    "image_retention": IMAGE_RETENTION,
-    "dynamicrafter": DYNAMICRAFTER,
-    "image_projection": DYNAMICRAFTER,
-}
+TOOLS = Tools(read_adapter, train_on_crops)
 
 
 def run(config: TrainingConfig, on_step: OnStep | None = None, on_plan: OnPlan | None = None) -> Path:
@@ -61,7 +53,9 @@ def plan_run(config: TrainingConfig) -> Plan:
     return plan_video_base(config) if config.method.name == VIDEO_BASE else plan(adapter_task(config), config)
 
 
-def adapter_task(config: TrainingConfig, checkpoint: Checkpoint | None = None, method: Method | None = None) -> Task:
+def adapter_task(
+    config: TrainingConfig, checkpoint: Checkpoint | None = None, method: type[Method] | None = None
+) -> Task:
     """The configuration's adapter and objective on its base.
 
     Args:
@@ -71,8 +65,9 @@ def adapter_task(config: TrainingConfig, checkpoint: Checkpoint | None = None, m
     Raises ValueError for an unknown method, wrong options, a base that lacks a network, and a LoRA of nothing.
     """
     method = method or find_method(config.method.name)
-    options = decode(method.options, config.method.options, "method.options")
-    adapter_config = decode(ADAPTERS[method.kind].configs[0], config.method.adapter, "method.adapter")
+    training = training_of(method)
+    options = decode(training.options, config.method.options, "method.options")
+    adapter_config = decode(method.config, config.method.adapter, "method.adapter")
     path = config.model.pretrained_model_name_or_path
     if path is None:
         raise ValueError(
@@ -83,29 +78,42 @@ def adapter_task(config: TrainingConfig, checkpoint: Checkpoint | None = None, m
     assert checkpoint.autoencoder is not None  # checked with the others
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.train.seed)
-        adapter = method.new_network(checkpoint, adapter_config)
-        choose_trained(checkpoint.unet, method, options, config.lora)
-    taught = lesson(method, config, checkpoint, adapter, options)
+        adapter = training.new(checkpoint, adapter_config)
+        choose_trained(checkpoint.unet, training, options, config.lora)
+    training.begin(adapter, options, TOOLS)
+    context = loss_context(config, checkpoint, method.of(adapter, options), training)
     data = keep_latents(open_data(config.data), checkpoint.autoencoder, config.train.device, checkpoint.text_encoder)
 
     def preview(validation: ValidationConfig) -> Tensor:
-        return make_preview(taught.checkpoint, taught.denoiser, data, validation)
+        return make_preview(context.checkpoint, context.denoiser, data, validation)
 
     return Task(
         name=config.name,
         objective=Objective(
-            {"adapter": adapter, "unet": checkpoint.unet}, partial(method.loss, taught), config.train.seed
+            {"adapter": adapter, "unet": checkpoint.unet}, partial(denoise, context), config.train.seed
         ),
         data=data,
         autoencoder=checkpoint.autoencoder,
         write=partial(_write, method.kind, adapter, _trained(checkpoint.unet), config.lora),
-        rates=method.learning_rates,
+        rates=training.learning_rates,
         companions=companions,
         preview=preview,
         base=path,
         metadata={"i2v.base_sha256": file_sha256(path), "i2v.train_options": json.dumps(dict(config.method.options))},
         timesteps=checkpoint.preset.schedule.timesteps,
     )
+
+
+def loss_context(config: TrainingConfig, checkpoint: Checkpoint, method: Method, training: Training) -> LossContext:
+    """What the objective needs; raises ValueError for settings that the method or the base does not allow."""
+    denoiser, prediction = Denoiser.of(checkpoint.unet, checkpoint.preset, method), config.diffusion.prediction
+    if prediction not in (None, denoiser.prediction):
+        raise ValueError(
+            f"diffusion.prediction is '{prediction}', but the base predicts '{denoiser.prediction}', and an adapter "
+            "keeps what its base predicts; leave the key out"
+        )
+    conditioning = with_drops(config.conditioning, training.text_drop, training.image_drop)
+    return LossContext(denoiser, checkpoint, config.diffusion, conditioning)
 
 
 def load_base(path: StrPath, config: ModelConfig) -> Checkpoint:
@@ -134,39 +142,52 @@ def check_base(checkpoint: Checkpoint) -> list[nn.Module]:
     return [network.requires_grad_(False) for network in found if network is not None]
 
 
-def find_method(name: str) -> Method:
-    """The method of this name; raises ValueError if there is none."""
-    if name not in METHODS:
-        raise ValueError(f"there is no training of '{name}'; choose one of {', '.join([VIDEO_BASE, *METHODS])}")
-    return METHODS[name]
+def find_method(name: str) -> type[Method]:
+    """The method that a configuration calls so; raises ValueError if there is none."""
+    names = method_names()
+    if name not in names:
+        raise ValueError(f"there is no training of '{name}'; choose one of {', '.join([VIDEO_BASE, *names])}")
+    return names[name]
 
 
-def choose_trained(unet: nn.Module, method: Method, options: Any, lora: LoraConfig | None = None) -> None:
-    """Have those weights of the base require gradients that the method trains along, and no others.
+def method_names() -> dict[str, type[Method]]:
+    """The methods that can be trained by every name that a configuration may call them, the paper's own first."""
+    return {name: method for method in METHODS.values() if method.training for name in method.training.names}
+
+
+def training_of(method: type[Method]) -> Training:
+    """How a method is trained."""
+    assert method.training is not None  # only such have names
+    return method.training
+
+
+def choose_trained(unet: nn.Module, training: Training, options: Any, lora: LoraConfig | None = None) -> None:
+    """Have those weights of the base require gradients that are fine-tuned jointly, and no others.
 
     Args:
         lora: in their place, where they are attention's; all others then stay as they are.
 
-    Raises ValueError for a LoRA where the method trains nothing of the base.
+    Raises ValueError for a LoRA where nothing of the base is trained.
     """
-    along = {name for name, _ in unet.named_parameters() if method.trained_along(name, options)}
-    if lora is not None and not along:
+    jointly = {name for name, _ in unet.named_parameters() if training.trains(name, options)}
+    if lora is not None and not jointly:
         raise ValueError(
             "a LoRA stands in for weights of the base, and with these method.options none of them is trained: leave "
             "[lora] out, or choose options that train the base along"
         )
     for name, parameter in unet.named_parameters():
-        parameter.requires_grad_(name in along)
+        parameter.requires_grad_(name in jointly)
     if lora is not None:
-        add_lora(unet, lora, along.__contains__)
+        add_lora(unet, lora, jointly.__contains__)
 
 
 def file_sha256(path: StrPath) -> str:
-    """SHA-256 of a weights file."""
+    """SHA-256 of a weights file, or of the parts of a split one behind each other."""
     digest = hashlib.sha256()
-    with weights_file(Path(path)).open("rb") as file:
-        while block := file.read(2**24):
-            digest.update(block)
+    for part in weights_files(Path(path)):
+        with part.open("rb") as file:
+            while block := file.read(2**24):
+                digest.update(block)
     return digest.hexdigest()
 
 

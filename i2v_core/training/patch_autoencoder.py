@@ -11,7 +11,7 @@ from ..weights.files import write_tensors
 from .config import TrainingConfig
 from .draws import Draws
 from .engine import Task
-from .lesson import ClipLosses, Objective
+from .objective import ClipLosses, Objective
 
 LARGEST_NOISE = 0.25
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..data.clips import ClipBatch, ClipData, ClipEncoder, Items, MotionData, collate, encode_clips
 from .draws import Draws
-from .lesson import ClipLosses
+from .objective import ClipLosses
 
 PROBE_OFFSET = 20_000_000  # clips of other numbers than those for training and for fits
 TIMES = (0.999, 0.6, 0.3)  # of the schedule

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from .config import OptimConfig, TrainingConfig
-from .lesson import Objective
+from .objective import Objective
 
 if TYPE_CHECKING:
     from accelerate import Accelerator

@@ -21,12 +21,11 @@ from ..model.text_encoder import TextEncoder
 from ..model.video_unet import VideoUNet
 from ..weights import Checkpoint, CheckpointContents, load_checkpoint, save_checkpoint
 from ..weights.contents import below
-from .adapter import with_drops
 from .checkpoint_files import find_checkpoint
 from .config import EmaConfig, OptimConfig, TrainingConfig, ValidationConfig
 from .engine import OnPlan, OnStep, Task, plan, train
-from .lesson import Lesson, Objective, denoise
 from .lock import only_one
+from .objective import LossContext, Objective, denoise, with_drops
 from .patch_autoencoder import RefineOptions, refine_task
 from .plan import Plan
 from .preview import make_preview
@@ -85,14 +84,14 @@ def video_task(
     checkpoint = Checkpoint(unet, None, autoencoder, text_encoder, preset, "i2v", {})
     denoiser = Denoiser.of(unet, preset)
     conditioning = with_drops(config.conditioning, TEXT_DROP, None)
-    lesson = Lesson(denoiser, checkpoint, None, config.diffusion, conditioning)
+    context = LossContext(denoiser, checkpoint, config.diffusion, conditioning)
 
     def preview(validation: ValidationConfig) -> Tensor:
         return make_preview(checkpoint, denoiser, data, validation)
 
     return Task(
         name=config.name,
-        objective=Objective({"unet": unet, "text_encoder": text_encoder}, partial(denoise, lesson), config.train.seed),
+        objective=Objective({"unet": unet, "text_encoder": text_encoder}, partial(denoise, context), config.train.seed),
         data=data,
         autoencoder=autoencoder,
         write=partial(_write, checkpoint),

@@ -11,29 +11,12 @@ from torch import nn
 
 from ..decoding import shown
 from ..files import StrPath
-from ..model.image_injection import ImageAdapter, ImageAdapterConfig
-from ..model.image_retention import ImageRetention, ImageRetentionConfig
-from ..model.look_back import LookBack, LookBackConfig
-from ..model.temporal_noise_fusion import TemporalNoiseFusion, TemporalNoiseFusionConfig
+from ..methods import METHODS
 from .configs import decode_config, read_description
 from .contents import UNET, Part, Tensors, below, check_finite, check_part
 from .files import CheckpointError, read_tensors, write_tensors
 
 FORMAT = "1"
-ADAPTERS: dict[str, Part] = {
-    part.name: part
-    for part in (
-        Part("image_projection", "image_projection.", (ImageAdapterConfig,), ImageAdapter),
-        Part(
-            "temporal_noise_fusion",
-            "temporal_noise_fusion.",
-            (TemporalNoiseFusionConfig,),
-            TemporalNoiseFusion,
-        ),
-        Part("image_retention", "image_retention.", (ImageRetentionConfig,), ImageRetention),
-        Part("look_back", "look_back.", (LookBackConfig,), LookBack),
-    )
-}
 
 
 @dataclass(frozen=True)
@@ -41,7 +24,7 @@ class AdapterContents:
     """Everything in one adapter file.
 
     Attributes:
-        kind: key in `ADAPTERS`, the method's word.
+        kind: key in `METHODS`, the method's word.
         config: of the adapter's module.
         tensors: of the adapter's module.
         unet: weights of the base that were trained along, by the U-Net's names; they replace the base's.
@@ -65,6 +48,12 @@ class Adapter:
     metadata: Mapping[str, str]
 
 
+def part_of(kind: str) -> Part:
+    """Prefix, configuration and module of a method's adapter files."""
+    method = METHODS[kind]
+    return Part(kind, f"{kind}.", (method.config,), method.build)
+
+
 def is_adapter(path: StrPath) -> bool:
     """Whether a readable weights file says of itself that it is an adapter.
 
@@ -72,7 +61,7 @@ def is_adapter(path: StrPath) -> bool:
         FileNotFoundError: there is no such file.
         CheckpointError: it cannot be read at all.
     """
-    return read_tensors(path, described=True).metadata.get("i2v.kind") in ADAPTERS
+    return read_tensors(path, described=True).metadata.get("i2v.kind") in METHODS
 
 
 def read_adapter(path: StrPath, *, described: bool = False) -> AdapterContents:
@@ -90,12 +79,12 @@ def read_adapter(path: StrPath, *, described: bool = False) -> AdapterContents:
         kind = file.metadata.get("i2v.kind")
         if kind == "checkpoint" or kind is None:
             raise CheckpointError("it is no adapter of this pack but a whole model; load it with Load I2V Checkpoint")
-        if kind not in ADAPTERS or file.metadata.get("i2v.format") != FORMAT:
+        if kind not in METHODS or file.metadata.get("i2v.format") != FORMAT:
             raise CheckpointError(
                 f"it is of kind '{shown(kind)}' in format {shown(file.metadata.get('i2v.format'))}, and this version "
-                f"reads {', '.join(ADAPTERS)} in format {FORMAT}; update this pack"
+                f"reads {', '.join(METHODS)} in format {FORMAT}; update this pack"
             )
-        part = ADAPTERS[kind]
+        part = part_of(kind)
         config = decode_config(part.configs, read_description(file.metadata))
         tensors, unet = below(file.tensors, part.prefix), below(file.tensors, UNET.prefix)
         if len(tensors) + len(unet) != len(file.tensors):
@@ -111,7 +100,7 @@ def read_adapter(path: StrPath, *, described: bool = False) -> AdapterContents:
 def load_adapter(path: StrPath, *, device: torch.device | str = "cpu", dtype: torch.dtype | None = None) -> Adapter:
     """Load an adapter with its network built; raises as `read_adapter` does. Weights are float32 unless said."""
     contents, dtype = read_adapter(path), dtype or torch.float32
-    module = ADAPTERS[contents.kind].build(contents.config, device="meta", dtype=dtype)
+    module = METHODS[contents.kind].build(contents.config, device="meta", dtype=dtype)
     # Copies, so that nothing holds on to the file, which may be replaced while the network lives.
     owned = {name: tensor.to(device, dtype, copy=True) for name, tensor in contents.tensors.items()}
     module.load_state_dict(owned, assign=True)
@@ -131,7 +120,7 @@ def save_adapter(
     """Write an adapter as safetensors; the file appears complete or not at all.
 
     Args:
-        kind: key in `ADAPTERS`; the module has a `config` of that kind.
+        kind: key in `METHODS`; the module has a `config` of that kind.
         unet: weights of the base that were trained along, by the U-Net's names.
         metadata: further text for the header, such as `i2v.base_sha256` and `i2v.train_steps`.
         dtype: of the floating-point weights in the file; None keeps theirs.
@@ -143,7 +132,7 @@ def save_adapter(
 def write_adapter(path: StrPath, contents: AdapterContents, *, dtype: torch.dtype | None = None) -> None:
     """Write the weights of an adapter as `save_adapter` does."""
     kind = contents.kind
-    tensors = {ADAPTERS[kind].prefix + name: tensor for name, tensor in contents.tensors.items()}
+    tensors = {part_of(kind).prefix + name: tensor for name, tensor in contents.tensors.items()}
     tensors |= {UNET.prefix + name: tensor for name, tensor in contents.unet.items()}
     if dtype is not None:
         tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()}

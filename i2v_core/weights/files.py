@@ -1,11 +1,12 @@
 """Tensor files in and out: safetensors, and PyTorch's own format without ever executing what it carries."""
 
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import torch
@@ -15,6 +16,9 @@ from torch import Tensor
 
 from ..decoding import shown
 from ..files import StrPath, atomic_path
+from ..text_files import LARGE, TextFileError, decode_text, parse_json, read_json
+from .refusals import list_names
+from .wrappers import bare_names, unwrap
 
 ZIP_MAGIC, PICKLE_MAGIC, GGUF_MAGIC = b"PK\x03\x04", b"\x80", b"GGUF"
 MOST_TENSORS = 1 << 15  # in one file; full checkpoints with all companions have some thousand
@@ -25,7 +29,8 @@ TOWERS = (
     "cond_stage_model.",
     "embedder.",
 )  # of CLIP: handed on as they lie in the file, and bounded where they are copied
-DEEPSPEED_PREFIX = "_forward_module."
+MOST_PARTS = 1 << 10  # of a split model
+_PART = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)")
 
 
 class CheckpointError(ValueError):
@@ -41,17 +46,106 @@ class TensorFile:
 
 
 def read_tensors(path: StrPath, *, described: bool = False) -> TensorFile:
-    """Read a file of tensors, or a diffusers folder that holds one; its content decides, not its name.
+    """Read a file of tensors, all parts of a split one, or a diffusers folder; content decides, not names.
+
+    Wrappers of trainers are taken off: mappings around the tensors, components of compiled and distributed modules.
 
     Args:
+        path: a file; of a split model its index (`*.index.json`) or any part; or a folder of diffusers.
         described: read vectors only, and of all larger tensors just shape and kind, on the device "meta". A PyTorch
             file of the present (zip) form leaves the numbers on the disk until they are used, in either case.
 
     Raises:
         FileNotFoundError: there is no such file or folder.
-        CheckpointError: the file is empty, truncated, no tensor file, or asks to execute code.
+        CheckpointError: the file is empty, truncated, no tensor file, lacks parts, or asks to execute code.
     """
-    file = weights_file(Path(path))
+    found = weights_files(Path(path))
+    parts = [_read_part(file, described) if len(found) > 1 else _read_file(file, described) for file in found]
+    tensors = {name: tensor for part in parts for name, tensor in part.tensors.items()}
+    _check_count(len(tensors))
+    if len(tensors) < sum(len(part.tensors) for part in parts):
+        raise CheckpointError("two of its parts hold tensors of one name: they are of different models")
+    if Path(path).suffix == ".json" and (missing := _read_index(Path(path)).keys() - tensors.keys()):
+        raise CheckpointError(f"its parts lack {len(missing)} tensors that the index names: {list_names(missing)}")
+    return TensorFile(bare_names(tensors), {key: text for part in parts for key, text in part.metadata.items()})
+
+
+def weights_files(path: Path) -> list[Path]:
+    """Find the files to read: the path itself, all parts of a split model, or the weights of a diffusers folder.
+
+    Raises as `read_tensors`.
+    """
+    if path.is_file():
+        return _indexed_parts(path) if path.suffix == ".json" else _parts(path)
+    if not path.exists():
+        raise FileNotFoundError(f"There is no weights file '{path}'; check the path")
+    for folder in (path / "unet", path):
+        for pattern in ("diffusion_pytorch_model*.safetensors", "diffusion_pytorch_model*.bin"):
+            # The shortest name is the full-precision one, without a variant, and whole before split.
+            found = sorted(folder.glob(pattern), key=lambda file: (len(file.name), file.name))
+            if found:
+                return _parts(found[0])
+    raise CheckpointError("it is a folder without 'diffusion_pytorch_model.safetensors'; choose a file")
+
+
+def _parts(file: Path) -> list[Path]:
+    """The file, or all parts of the model that it is one of, by the names that every splitting library gives them."""
+    part = _PART.fullmatch(file.name)
+    if part is None:
+        return [file]
+    count = int(part["count"])
+    _check_parts(count)
+    names = [f"{part['stem']}-{number:05}-of-{part['count']}{part['suffix']}" for number in range(1, count + 1)]
+    return _existing(file.parent, names, f"it is part {int(part['number'])} of {count} of a split model")
+
+
+def _indexed_parts(index: Path) -> list[Path]:
+    names = sorted(set(_read_index(index).values()))
+    _check_parts(len(names))
+    for name in names:
+        windows = PureWindowsPath(name)
+        if ".." in windows.parts or windows.anchor or PurePosixPath(name).anchor:
+            raise CheckpointError(f"its part '{shown(name)}' lies outside of the folder of the index")
+    return _existing(index.parent, names, f"it is the index of a model split over {len(names)} files")
+
+
+def _read_index(index: Path) -> dict[str, str]:
+    """File by name of tensor."""
+    try:
+        content = read_json(index, limit=LARGE)
+    except TextFileError as error:
+        raise CheckpointError(str(error)) from error
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    if not isinstance(places, dict) or not places or not all(isinstance(name, str) for name in places.values()):
+        raise CheckpointError(
+            "it is no index of a split model, whose 'weight_map' would name a file for each tensor; choose the weights "
+            "themselves"
+        )
+    return places
+
+
+def _check_parts(count: int) -> None:
+    if not 0 < count <= MOST_PARTS:
+        raise CheckpointError(f"it is split over {count} files; expected 1 to {MOST_PARTS}")
+
+
+def _existing(folder: Path, names: list[str], kind: str) -> list[Path]:
+    if missing := [name for name in names if not (folder / name).is_file()]:
+        lacks = f"{len(missing)} of them are missing" if len(missing) > 1 else "one of them is missing"
+        raise CheckpointError(
+            f"{kind}, and {lacks} in its folder: {list_names(missing)}; put all of them beside each other"
+        )
+    return [folder / name for name in names]
+
+
+def _read_part(file: Path, described: bool) -> TensorFile:
+    try:
+        return _read_file(file, described)
+    except CheckpointError as error:
+        raise CheckpointError(f"of its part '{file.name}': {error}") from error
+
+
+def _read_file(file: Path, described: bool) -> TensorFile:
     with file.open("rb") as stream:
         head = stream.read(64)
     if not head:
@@ -62,7 +156,7 @@ def read_tensors(path: StrPath, *, described: bool = False) -> TensorFile:
     if head.startswith(ZIP_MAGIC) or head.startswith(PICKLE_MAGIC):
         if head.startswith(ZIP_MAGIC):
             _check_archive(file)
-        tensors = _unwrap(_read_pickle(file, mmap=head.startswith(ZIP_MAGIC)))
+        tensors = _unwrapped(_read_pickle(file, mmap=head.startswith(ZIP_MAGIC)))
         _check_tensors(tensors, file.stat().st_size)
         return TensorFile(tensors, {})
     if head.startswith(GGUF_MAGIC):
@@ -70,23 +164,6 @@ def read_tensors(path: StrPath, *, described: bool = False) -> TensorFile:
     if head.startswith(b"version https://git-lfs"):
         raise CheckpointError("it is a Git LFS pointer and not the weights; fetch the file itself")
     return _read_safetensors(file, described)
-
-
-def weights_file(path: Path) -> Path:
-    """Find the file to read: the path itself, or the weights file of a diffusers model or pipeline folder."""
-    if path.is_file():
-        return path
-    if not path.exists():
-        raise FileNotFoundError(f"There is no weights file '{path}'; check the path")
-    for folder in (path / "unet", path):
-        for pattern in ("diffusion_pytorch_model*.safetensors", "diffusion_pytorch_model*.bin"):
-            # The shortest name is the full-precision one, without a variant.
-            found = sorted(folder.glob(pattern), key=lambda file: len(file.name))
-            if any("-of-" in file.name for file in found):
-                raise CheckpointError("its weights are split over several files; join them into one first")
-            if found:
-                return found[0]
-    raise CheckpointError("it is a folder without 'diffusion_pytorch_model.safetensors'; choose a file")
 
 
 def write_tensors(path: StrPath, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
@@ -120,6 +197,11 @@ def _read_safetensors(file: Path, described: bool) -> TensorFile:
             return TensorFile(tensors, opened.metadata() or {})
     # Beside its own errors: sizes beyond 2^63 with a zero among them, and kinds of numbers that this torch has not.
     except (SafetensorError, ArithmeticError, RuntimeError, TypeError, AttributeError) as error:
+        if notes := _notes_without_text(file, header):
+            raise CheckpointError(
+                f"the notes in its header are no text ({list_names(notes)}), which the safetensors format does not "
+                "allow: its tensors may be whole, save them again with notes that are strings"
+            ) from error
         raise CheckpointError(
             f"it is truncated, damaged or no weights file at all ({_first_line(error)}); download or copy it again"
         ) from error
@@ -188,16 +270,28 @@ def _read_pickle(file: Path, mmap: bool) -> Any:
         raise _damaged(error) from error
 
 
-def _unwrap(content: Any) -> dict[str, Tensor]:
-    """Find the tensors inside what trainers wrap around them."""
+def _notes_without_text(file: Path, header: int) -> list[str]:
+    """Names of the header's notes that are no strings; none if it cannot be read."""
+    with file.open("rb") as stream:
+        stream.seek(8)
+        content = stream.read(min(header, MOST_HEADER))
+    try:
+        values = parse_json(decode_text(content, file.name, limit=MOST_HEADER))
+    except TextFileError:
+        return []
+    notes = values.get("__metadata__") if isinstance(values, dict) else None
+    if not isinstance(notes, dict):
+        return [] if notes is None else ["__metadata__"]
+    return [name for name, value in notes.items() if not isinstance(value, str)]
+
+
+def _unwrapped(content: Any) -> dict[str, Tensor]:
+    """The tensors of what a PyTorch file held."""
     if not isinstance(content, Mapping):
         raise CheckpointError(f"it holds a {type(content).__name__} instead of named tensors")
     if {"optimizer", "average"} <= content.keys():
         raise CheckpointError("it is the saved state of a training run; load the model exported beside it")
-    if isinstance(content.get("state_dict"), Mapping):
-        content = content["state_dict"]
-    elif isinstance(content.get("module"), Mapping):
-        content = content["module"]
-    return {
-        str(key).removeprefix(DEEPSPEED_PREFIX): value for key, value in content.items() if isinstance(value, Tensor)
-    }
+    try:
+        return bare_names(unwrap(content))
+    except ValueError as error:
+        raise CheckpointError(str(error)) from error

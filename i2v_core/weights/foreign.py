@@ -3,9 +3,11 @@
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from torch import Tensor
 
+from ..model.video_unet import VideoUNet, VideoUNetConfig
 from ..presets import PRESETS
 from . import key_maps
 from .contents import AUTOENCODER, IMAGE_PROJECTION, UNET, CheckpointContents, Tensors, below, check_part
@@ -21,8 +23,11 @@ from .recognize import (
     with_default_fps,
 )
 from .refusals import looks_like
+from .wrappers import outer_prefix
 
 UNET_PREFIXES = (UNET.prefix, "diffusion_model.", "unet.")
+AVERAGE, AVERAGED_UNET = "model_ema.", "diffusion_model"  # what LDM's average is called, and of what it is
+EVERY_UNET_HAS = ("time_embed.0.weight", "time_embedding.linear_1.weight")  # by LVDM's names, by diffusers'
 TEXT_TOWERS = ("cond_stage_model.model.", "cond_stage_model.transformer.")
 VISION_TOWER = "embedder.model.visual."
 AUTOENCODER_PARTS = ("encoder.", "decoder.", "quant_conv.", "post_quant_conv.")
@@ -43,7 +48,7 @@ def read_foreign(file: TensorFile, preset: str | None) -> CheckpointContents:
 
     Raises CheckpointError if it is none of the known dialects, or incomplete.
     """
-    tensors = file.tensors
+    tensors = _without_wrapper(file.tensors)
     prefix = next((prefix for prefix in UNET_PREFIXES if any(name.startswith(prefix) for name in tensors)), "")
     dialect, unet = _unet(tensors, prefix)
     config = recognize_unet(unet)
@@ -93,6 +98,37 @@ def linear_projections(unet: Mapping[str, Tensor]) -> Tensors:
         else tensor
         for name, tensor in unet.items()
     }
+
+
+def _without_wrapper(tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The tensors with the U-Net's under a prefix that we know: from below a trainer's module, or from its average."""
+    if any(name.startswith(UNET_PREFIXES) for name in tensors) or dialect_of(tensors):
+        return tensors
+    if averaged := below(tensors, AVERAGE + AVERAGED_UNET):
+        return dict(tensors) | {UNET.prefix + _from_average(name): tensor for name, tensor in averaged.items()}
+    for inner in (prefix + name for prefix in (*UNET_PREFIXES, "") for name in EVERY_UNET_HAS):
+        if outer := outer_prefix(tensors, inner):
+            new = UNET.prefix if inner in EVERY_UNET_HAS else ""
+            return {
+                new + name.removeprefix(outer) if name.startswith(outer) else name: tensor
+                for name, tensor in tensors.items()
+            }
+    return tensors
+
+
+def _from_average(name: str) -> str:
+    return name[1:] if name.startswith(".") else key_maps.from_mangled(name, unet_words())
+
+
+@lru_cache(maxsize=1)
+def unet_words() -> frozenset[str]:
+    """Every component of a U-Net's names that is no number, from a small one with every mechanism."""
+    small = VideoUNetConfig(
+        model_channels=32, channel_mult=(1, 2), num_res_blocks=1, attention_levels=(0, 1), head_dim=32,
+        relative_position=2, image_gate="learned", fps_embedding=True, pooled_text_dim=4,
+    )  # fmt: skip
+    names = VideoUNet(small, device="meta").state_dict()
+    return frozenset({word for name in names for word in name.split(".") if not word.isdigit()} | {"framestride_embed"})
 
 
 def _unet(tensors: Mapping[str, Tensor], prefix: str) -> tuple[Dialect, Tensors]:

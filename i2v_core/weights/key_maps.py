@@ -25,6 +25,19 @@ def from_lvdm(name: str) -> str:
     return re.sub(r"^framestride_embed\.", "fps_embedding.", name)
 
 
+def from_mangled(name: str, words: Iterable[str]) -> str:
+    """A name from which LDM's moving average (`LitEma`) took all dots, with them.
+
+    Args:
+        words: all components of such names that are no numbers; a name with others stays as it is.
+    """
+    found = re.match(r"(input_blocks|output_blocks)(\d+)(\d)(?=\D)", name)  # the second number has one digit
+    head, rest = (list(found.groups()), name[found.end() :]) if found else ([], name)
+    longest_first = sorted(words, key=len, reverse=True)
+    components = re.findall("|".join([*map(re.escape, longest_first), r"\d"]), rest)
+    return ".".join([*head, *components]) if "".join(components) == rest else name
+
+
 def from_modelscope(name: str) -> str:
     """`UNetSD` keeps the first temporal transformer and the downsamplings one level higher."""
     name = re.sub(r"^input_blocks\.0\.1\.", "init_attn.0.", name)

@@ -10,7 +10,9 @@ import comfy.utils
 import torch
 from torch import Tensor, nn
 
-from ...i2v_core.weights.adapters import ADAPTERS, check_replacement, mean_weights
+from ...i2v_core.methods import METHODS, Method
+from ...i2v_core.model.video_unet import VideoUNet
+from ...i2v_core.weights.adapters import check_replacement, mean_weights
 from ..sockets import GivenAdapter
 from .network import host_attention
 from .patcher import load_weights, make_patcher
@@ -28,10 +30,18 @@ def require_kind(adapter: GivenAdapter, kind: str) -> None:
         )
 
 
+def check_method(method: Method, unet: VideoUNet, name: str) -> None:
+    """Refuse a model to which the adapter called so does not belong."""
+    try:
+        method.check(unet)
+    except ValueError as error:
+        raise ValueError(f"Cannot use '{name}' here: {error}.") from error
+
+
 def attach(model: Any, adapter: GivenAdapter) -> tuple[Any, nn.Module]:
     """A copy of the model with the adapter beside it: loaded, offloaded and cast by the host.
 
-    The weights of the base that were trained along become ordinary weight patches, which the host takes back.
+    The weights of the base that were fine-tuned jointly become ordinary weight patches, which the host takes back.
 
     Returns:
         The model's patcher, and the adapter's network for the caller's wrapper.
@@ -40,7 +50,7 @@ def attach(model: Any, adapter: GivenAdapter) -> tuple[Any, nn.Module]:
         ValueError: the adapter was trained with another base; the first mismatch is named.
     """
     contents = adapter.contents
-    return attach_network(model, adapter, partial(ADAPTERS[contents.kind].build, contents.config), contents.tensors)
+    return attach_network(model, adapter, partial(METHODS[contents.kind].build, contents.config), contents.tensors)
 
 
 def attach_network(

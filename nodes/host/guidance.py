@@ -7,12 +7,11 @@ import comfy.sample
 import comfy.samplers
 import latent_preview
 import node_helpers
-import torch
 from torch import Tensor
 
-from ...i2v_core.diffusion.guidance import DualGuidance, DualGuidanceWeights, progress_at, rescale_to
-from ..convert import clips_to_rows, rows_to_clips
+from ...i2v_core.diffusion.guidance import DualGuidance, DualGuidanceWeights, progress_at
 from .model import FRAMES, IMAGE_LATENT
+from .rescale import rescale
 
 FULL, SINGLE, NULL = "positive", "middle", "negative"  # the host knows the first and last by these names
 
@@ -55,7 +54,7 @@ class DualGuider(comfy.samplers.CFGGuider):
         guided = self._combine(weights, full, single, null, x, timestep, options)
         # The fullest prediction that has weight, as in the core.
         name, reference = (FULL, full) if full_used else (SINGLE, single) if single_used else (NULL, null)
-        guided = self._rescale(guided, reference, self.conds[name], x, timestep)
+        guided = rescale(self.inner_model, guided, reference, self.conds[name], x, timestep, self.guidance.rescale)
         for hook in options.get("sampler_post_cfg_function", []):
             guided = hook(
                 {
@@ -123,25 +122,6 @@ class DualGuider(comfy.samplers.CFGGuider):
             }
         )
         return first + weights.full * (full - single)
-
-    def _rescale(self, guided: Tensor, reference: Tensor, conditions: list[Any], x: Tensor, timestep: Tensor) -> Tensor:
-        """Guidance rescale on the raw prediction, whose spread is taken over each whole clip."""
-        if self.guidance.rescale == 0 or guided is reference:
-            return guided
-        model = self.inner_model
-        origin = model.guidance_origin(conditions) if hasattr(model, "guidance_origin") else 0.0
-        told = conditions[0]["model_conds"].get("num_video_frames")
-        frames = 1 if told is None else told.cond
-        # Every parametrization is a line in the network's output: the estimate that no output gives, and one's step.
-        zero = model.model_sampling.calculate_denoised(timestep, torch.zeros_like(x), x - origin)
-        step = model.model_sampling.calculate_denoised(timestep, torch.ones_like(x), torch.zeros_like(x))
-        raw, wanted = ((estimate - origin - zero) / step for estimate in (guided, reference))
-        if x.ndim == 5:
-            rescaled = rescale_to(raw, wanted, self.guidance.rescale)
-        else:
-            clips = rescale_to(rows_to_clips(raw, frames), rows_to_clips(wanted, frames), self.guidance.rescale)
-            rescaled = clips_to_rows(clips)
-        return zero + step * rescaled + origin
 
 
 def check_sizes(*conditionings: list[Any]) -> None:

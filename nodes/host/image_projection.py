@@ -1,4 +1,4 @@
-"""The image projection as a model of the host, and the image tokens that it makes."""
+"""An adapter's image projection in the host: tokens of the given image, and the streams that attend to them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -7,20 +7,24 @@ from typing import Any
 
 import comfy.model_management
 import torch
-from einops import rearrange
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
+from ...i2v_core.conditions import grey
+from ...i2v_core.methods import ImageProjectionMethod
 from ...i2v_core.model.image_encoder import ImageEncoder
+from ...i2v_core.model.image_injection import ImageInjection
 from ...i2v_core.model.image_projection import ImageProjection
 from ...i2v_core.video.clip_pixels import clip_pixels
-from ...i2v_core.video.frames import to_model_range
 from ...i2v_core.weights import CheckpointContents
 from ...i2v_core.weights.companions.usual import IMAGE_ENCODER
 from ...i2v_core.weights.contents import below
+from ..convert import pictures_to_core
 from ..sockets import GivenAdapter
-from .adapters import manage
+from .adapters import attach_network, check_method, manage, require_kind
+from .network import HostVideoUNet, network_call, run_with
 
-GREY = 0.5  # the reference's null image: a mid-grey picture, not black and not a zero embedding
+KIND = "image_projection"
 
 
 @dataclass(frozen=True)
@@ -79,7 +83,8 @@ def encode_image_tokens(
 
     Without clip_vision the adapter's own image encoder sees them.
     """
-    pictures = torch.cat([pixels, torch.full_like(pixels, GREY)])
+    picture = pictures_to_core(pixels)
+    pictures = torch.cat([picture, grey(picture)])
     if clip_vision is None:
         features = own_features(projection.encoder, pictures)
     else:
@@ -89,19 +94,63 @@ def encode_image_tokens(
 
 
 def own_features(encoder: Any, pictures: Tensor) -> Tensor:
-    """Tokens `n k d` of an adapter's image encoder for pictures `n h w 3` in [0, 1]."""
+    """Tokens `n k d` of an adapter's image encoder for pictures `n 3 h w` in [-1, 1]."""
     comfy.model_management.load_models_gpu([encoder])
-    pixels = to_model_range(rearrange(pictures, "n h w c -> n c h w"))
-    return encoder.model(pixels.to(encoder.load_device, torch.float32))
+    return encoder.model(pictures.to(encoder.load_device, torch.float32))
 
 
 def image_features(clip_vision: Any, pictures: Tensor) -> Tensor:
-    """Tokens `n k d` of the encoder's last layer, before its final norm, for pictures `n h w 3` in [0, 1].
+    """Tokens `n k d` of the encoder's last layer, before its final norm, for pictures `n 3 h w` in [-1, 1].
 
     The host's own way to them crops, and rounds to 8 bits; the checkpoints were trained on neither.
     """
-    clip = to_model_range(rearrange(pictures, "n h w c -> n c h w"))
-    pixels = clip_pixels(clip, clip_vision.image_size, clip_vision.image_mean, clip_vision.image_std)
+    pixels = clip_pixels(pictures, clip_vision.image_size, clip_vision.image_mean, clip_vision.image_std)
     comfy.model_management.load_models_gpu([clip_vision.patcher])
     features, *_ = clip_vision.model(pixel_values=pixels.to(clip_vision.load_device))
     return features
+
+
+def apply_image_projection(model: Any, adapter: GivenAdapter) -> Any:
+    """A copy of the model whose cross-attentions see image tokens beside the text.
+
+    Raises ValueError for an adapter of another method or base, and for a model that has one already.
+    """
+    require_kind(adapter, KIND)
+    unet, contents = model.model.diffusion_model, adapter.contents
+    if not isinstance(unet, HostVideoUNet):
+        raise ValueError(
+            f"An image projection needs a model of Load I2V Checkpoint, got a {type(model.model).__name__}: load it "
+            "there."
+        )
+    if model.get_wrappers(WrappersMP.DIFFUSION_MODEL, KIND):
+        raise ValueError("This model has an image projection already: apply one adapter of this kind only.")
+    build = partial(ImageInjection, contents.config.injection)
+    patched, injection = attach_network(model, adapter, build, below(contents.tensors, "injection."))
+    method = ImageProjectionMethod(injection)
+    check_method(method, unet, adapter.name)
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KIND, inject(method))
+    return patched
+
+
+def inject(method: ImageProjectionMethod) -> Callable[..., Tensor]:
+    """A wrapper of the network that adds the streams, and the image's latent where the adapter wants it."""
+
+    def wrapper(
+        executor: Any,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        y: Tensor | None = None,
+        control: Any = None,
+        options: Any = None,
+        **conditions: Any,
+    ) -> Tensor:
+        call = network_call(x, timesteps, context, y, options, **conditions)
+        if call.conditions.image_tokens is None:
+            raise ValueError(
+                "This model sees the given image through an image projection and got no image tokens: connect "
+                "image_projection of Apply Image Projection to Encode Image for I2V."
+            )
+        return run_with(executor, (x, timesteps, context, y, control, options), conditions, method.seams(call))
+
+    return wrapper

@@ -2,19 +2,21 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import comfy.conds
-import node_helpers
 import torch
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
+from ...i2v_core.conditions import white
+from ...i2v_core.methods import ImageRetentionMethod
 from ...i2v_core.model.image_retention import ImageRetention
 from ..convert import pictures_to_core
 from ..sockets import GivenAdapter
-from .adapters import attach, require_kind
-from .network import clip_inputs
+from .adapters import attach, check_method, require_kind
+from .network import HostVideoUNet, network_call, run_with
 from .sampling import in_range
 
 KIND = "image_retention"
@@ -31,28 +33,24 @@ class ClipCondition(comfy.conds.CONDRegular):
         return self
 
 
-def with_pixels(conditioning: list[Any], pixels: Tensor | None) -> list[Any]:
-    """Copy a CONDITIONING and add the picture that image retention is to see, `1 h w 3` in [0, 1]."""
-    return conditioning if pixels is None else node_helpers.conditioning_set_values(conditioning, {PIXELS: pixels})
-
-
 def apply_image_retention(model: Any, adapter: GivenAdapter, strength: float, start: float, end: float) -> Any:
     """A copy of the model with the branch beside it, which runs from the share `start` of the noise to `end`.
 
     Raises ValueError for an adapter of another method or base, and for a model that has a branch already.
     """
     require_kind(adapter, KIND)
-    if getattr(model.model, "video_unet", None) != adapter.contents.config.unet:
+    unet = model.model.diffusion_model
+    if not isinstance(unet, HostVideoUNet):
         raise ValueError(
-            f"'{adapter.name}' was trained beside another base: connect the model that its page names, loaded with "
-            "Load I2V Checkpoint."
+            f"Image retention needs a model of Load I2V Checkpoint, got a {type(model.model).__name__}: load it there."
         )
     if model.get_additional_models_with_key(MODELS):
         raise ValueError("This model has an image retention branch already: apply one adapter of this kind only.")
     patched, branch = attach(model, adapter)
-    sampling = patched.get_model_object("model_sampling")
+    method, sampling = ImageRetentionMethod(branch, strength), patched.get_model_object("model_sampling")
+    check_method(method, unet, adapter.name)
     patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KIND, find_hints(branch))
-    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KIND, retain(branch, strength, sampling, start, end))
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KIND, retain(method, sampling, start, end))
     return patched
 
 
@@ -77,7 +75,7 @@ def find_hints(branch: ImageRetention) -> Callable[..., Any]:
     return wrapper
 
 
-def retain(branch: ImageRetention, strength: float, sampling: Any, start: float, end: float) -> Callable[..., Tensor]:
+def retain(method: ImageRetentionMethod, sampling: Any, start: float, end: float) -> Callable[..., Tensor]:
     """A wrapper of the network that adds what the branch finds, in a part of the sampling."""
 
     def wrapper(
@@ -93,16 +91,17 @@ def retain(branch: ImageRetention, strength: float, sampling: Any, start: float,
         hint = conditions.pop(HINT, None)
         if hint is None:
             raise ValueError("Image retention runs in the host's samplers only: this one calls the network by itself.")
+        inputs = (x, timesteps, context, y, control, options)
         if not in_range(sampling, options["sigmas"], start, end):
-            return executor(x, timesteps, context, y, control, options, **conditions)
-        given = clip_inputs(x, timesteps, context, y, options, **conditions)
-        hint = hint.repeat_interleave(len(given["x"]) // len(hint), dim=0)
-        retained = branch(**given, hint=hint.to(x), strength=strength)
-        return executor(x, timesteps, context, y, control, options, **conditions, retained=retained)
+            return executor(*inputs, **conditions)
+        call = network_call(x, timesteps, context, y, options, **conditions)
+        hint = hint.repeat_interleave(len(call.x) // len(hint), dim=0).to(x)
+        call = replace(call, conditions=replace(call.conditions, image_hint=hint))
+        return run_with(executor, inputs, conditions, method.seams(call))
 
     return wrapper
 
 
 def _white(branch: ImageRetention, noise: Tensor) -> Tensor:
     height, width = (side * branch.config.downscale for side in noise.shape[-2:])
-    return torch.ones(1, height, width, 3)
+    return white(torch.empty(1, height, width, 3))

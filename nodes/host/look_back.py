@@ -12,20 +12,24 @@ from comfy.ldm.modules.diffusionmodules.openaimodel import UNetModel
 from comfy.patcher_extension import WrappersMP
 from torch import Tensor, nn
 
-from ...i2v_core.diffusion.initialization import Initialization, invert, pin_first
+from ...i2v_core.diffusion.initialization import Initialization, InitializationName, invert, pin_first
+from ...i2v_core.diffusion.prediction import append_dims
+from ...i2v_core.methods import LookBackMethod
 from ...i2v_core.model.look_back import LookBack, check_sites, find_sites, site_name
-from ...i2v_core.model.video_unet import AfterBlock, BlockAddress, VideoUNet
+from ...i2v_core.model.seams import AfterBlock, BlockAddress, Seams
+from ...i2v_core.model.video_unet import VideoUNet
 from ..convert import clips_to_rows, rows_to_clips
 from ..sockets import GivenAdapter
 from .adapters import attach, require_kind
 from .look_back_pieces import CarriedStates, sample_in_pieces
 from .model import FRAMES
+from .network import clip_frames, frames_of_call, run_with
 
 KIND = "look_back"
 
 
 def apply_look_back(
-    model: Any, adapter: GivenAdapter, latent: Tensor, initialization: Initialization, frames_at_once: int
+    model: Any, adapter: GivenAdapter, latent: Tensor, initialization: InitializationName, frames_at_once: int
 ) -> Any:
     """A copy of the model that any sampler runs with look-back.
 
@@ -39,7 +43,8 @@ def apply_look_back(
     require_kind(adapter, KIND)
     _check_model(model, adapter, frames_at_once)
     patched, network = attach(model, adapter)
-    look_back = HostLookBack(network, latent, initialization, frames_at_once)
+    method = LookBackMethod(network, Initialization(initialization))
+    look_back = HostLookBack(method, latent, frames_at_once)
     for kind, wrapper in look_back.wrappers().items():
         patched.add_wrapper_with_key(kind, KIND, wrapper)
     return patched
@@ -69,8 +74,7 @@ def _check_model(model: Any, adapter: GivenAdapter, frames_at_once: int) -> None
 
 def _is_temporal(unet: Any) -> bool:
     if isinstance(unet, VideoUNet):
-        config = unet.config
-        return config.temporal_convolution or config.temporal_attention or config.init_attention
+        return unet.config.is_temporal
     return unet.use_temporal_resblocks  # the host's Stable Video Diffusion
 
 
@@ -107,9 +111,8 @@ class HostLookBack:
     between runs and are only marked in the patcher, so that a clone of a loaded model believes it has them already.
     """
 
-    network: LookBack
+    method: LookBackMethod
     latent: Tensor
-    initialization: Initialization
     frames_at_once: int
 
     def __deepcopy__(self, _: object) -> "HostLookBack":
@@ -167,9 +170,9 @@ class HostLookBack:
             raise ValueError("This sampler goes past the host's guiders, without which look-back cannot hold frame 0.")
         run.first, run.noise = run.first.to(noise), run.noise.to(noise)
         if denoise_mask is not None:
-            # Frame 0 is held here; another hand on it would undo an inversion.
+            # Frame 0 is held here; a second mask would undo the inversion.
             denoise_mask = _with_first(denoise_mask, torch.ones_like(denoise_mask[:1]), run.frames)
-        if self.initialization == "inversion":
+        if self.method.initialization.inverts:
             state = self._invert(guider, sigmas, extra_args["model_options"], run)
             noise = _with_first(
                 noise, _as_noise(state, guider, executor.class_obj, sigmas, latent_image, run), run.frames
@@ -196,11 +199,12 @@ class HostLookBack:
             return executor(x, timestep, model_options, *further, **named)
         if run.carried is not None:
             run.carried.next_call(float(timestep[0]))
-        if run.part.start > 0 or self.initialization == "inversion":
+        initialization = self.method.initialization
+        if run.part.start > 0 or not initialization.knows_first:
             return executor(x, timestep, model_options, *further, **named)
         model, sigma = executor.class_obj.inner_model, timestep[: len(run.noise)]
-        state = run.first + _beside(sigma, run.noise) * run.noise
-        if self.initialization == "hybrid":
+        state = run.first + append_dims(sigma, run.noise) * run.noise
+        if initialization.clean_input:
             state = clean_state(model, run.first, sigma)
         denoised = executor(_with_first(x, state, run.length), timestep, model_options, *further, **named)
         return _with_first(denoised, run.first, run.length)
@@ -218,27 +222,24 @@ class HostLookBack:
     ) -> Tensor:
         """Run the network with look-back after its blocks."""
         options = {} if transformer_options is None else transformer_options
-        branches = len(options.get("cond_or_uncond", (0,)))
-        run = options.get(KIND)
-        frames = _frames_of_call(run, len(x) // branches, conditions.get("num_video_frames"))
+        run, told = options.get(KIND), conditions.get("num_video_frames")
+        frames = _frames_of_call(run, frames_of_call(x, options, None), told)
         if "num_video_frames" in conditions:
             conditions["num_video_frames"] = frames
         inputs = (x, timesteps, context, y, control, transformer_options)
         if run is not None and run.inverting:
             return executor(*inputs, **conditions)
-        keep_first = self.initialization == "inversion"
         if run is None or run.carried is None:
-            return self._call(executor, self.network.after_block(keep_first=keep_first), frames, inputs, conditions)
+            return self._call(executor, self.method.updates(), frames, inputs, conditions)
         with run.carried.opened(options["uuids"]) as state:
-            after_block = self.network.after_block(state, keep_first=keep_first)
-            return self._call(executor, after_block, frames, inputs, conditions)
+            return self._call(executor, self.method.updates(state), frames, inputs, conditions)
 
     def _call(
         self, executor: Any, after_block: AfterBlock, frames: int, inputs: tuple[Any, ...], conditions: dict[str, Any]
     ) -> Tensor:
         if isinstance(executor.class_obj, VideoUNet):
-            return executor(*inputs, after_block=after_block, **conditions)
-        with layers_after_blocks(executor.class_obj, self.network, after_block, frames):
+            return run_with(executor, inputs, conditions, Seams(after_block=after_block))
+        with layers_after_blocks(executor.class_obj, self.method.module, after_block, frames):
             return executor(*inputs, **conditions)
 
     def _invert(self, guider: Any, sigmas: Tensor, model_options: Any, run: Run) -> Tensor:
@@ -298,7 +299,7 @@ def clean_state(model: Any, first: Tensor, sigma: Tensor) -> Tensor:
     if getattr(getattr(model, "preset", None), "image_residual", False):
         return first.expand(len(sigma), *first.shape[1:])  # its clean latent is zero: no difference to the image
     sampling = model.model_sampling
-    return first / sampling.calculate_input(_beside(sigma, first), torch.ones_like(first))
+    return first / sampling.calculate_input(append_dims(sigma, first), torch.ones_like(first))
 
 
 def _run(model_options: Any) -> Run | None:
@@ -308,13 +309,7 @@ def _run(model_options: Any) -> Run | None:
 def _clip_frames(conds: dict[str, list[dict[str, Any]]], rows: int) -> int:
     """Frames of each clip in a latent of `rows`, which I2V Conditioning tells; otherwise it is one clip."""
     told = [cond[FRAMES] for entries in conds.values() for cond in entries if FRAMES in cond]
-    frames = told[0] if told else rows
-    if rows % frames:
-        raise ValueError(
-            f"The latent has {rows} frames, but the conditioning was made for {frames}: "
-            "take both from the same I2V Conditioning."
-        )
-    return frames
+    return clip_frames(rows, told[0] if told else None)
 
 
 def _frames_of_call(run: Run | None, rows: int, told: int | None) -> int:
@@ -344,10 +339,6 @@ def _as_noise(
     ones, full = torch.ones_like(state), sampler.max_denoise(guider, sigmas)
     level = guider.inner_model.model_sampling.noise_scaling(sigmas[0], ones, torch.zeros_like(state), full)
     return (state - origin) / level
-
-
-def _beside(level: Tensor, data: Tensor) -> Tensor:
-    return level.reshape(-1, *[1] * (data.ndim - 1))
 
 
 def _size(latent: Tensor) -> str:

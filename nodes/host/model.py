@@ -13,14 +13,14 @@ import comfy.utils
 import torch
 from torch import Tensor
 
-from ...i2v_core.denoiser import first_and_last
 from ...i2v_core.model.image_projection import resample_image_tokens
 from ...i2v_core.model.video_unet import VideoUNetConfig
+from ...i2v_core.model.visual_detail import first_and_last
 from ...i2v_core.presets import Preset
 from ...i2v_core.weights import CheckpointContents, read_checkpoint
 from ...i2v_core.weights.companions.usual import AUTOENCODER, IMAGE_ENCODER, IMAGE_PROJECTION, TEXT_ENCODER
 from ..convert import clips_to_rows, latent_size, rows_to_clips
-from .network import HostVideoUNet
+from .network import HostVideoUNet, clip_frames
 from .patcher import load_weights, make_patcher
 from .sampling import ClipSampling
 
@@ -69,22 +69,26 @@ class VideoModel(comfy.model_base.BaseModel):
         self.warned_about: set[tuple[int, ...]] = set()
 
     def _apply_model(self, x: Tensor, t: Tensor, c_concat: Tensor | None = None, *further: Any, **named: Any) -> Tensor:
-        """As the host does, around the given image where the network estimates differences to it."""
-        if not self.preset.image_residual or c_concat is None:
-            return super()._apply_model(x, t, c_concat, *further, **named)
+        """As the host does, relative to a residual model's reference latent."""
         # Each guidance branch has its own: that of "no image" is another picture's.
-        origin = c_concat.to(x)
-        return super()._apply_model(x - origin, t, c_concat, *further, **named) + origin
+        origin = self.reference_of(c_concat, x)
+        answer = super()._apply_model(x if origin is None else x - origin, t, c_concat, *further, **named)
+        return answer if origin is None else answer + origin
 
-    def guidance_origin(self, conditions: list[dict[str, Any]]) -> Tensor | float:
-        """Where the network's latents begin under the processed conditions of a sampling, `(b t) c h w`, or zero."""
+    def reference_of(self, image: Tensor | None, like: Tensor) -> Tensor | None:
+        """The reference latent, which is the given image's on the concatenated channels; None without one."""
+        return image.to(like) if self.preset.image_residual and image is not None else None
+
+    def reference_latent(self, conditions: list[dict[str, Any]]) -> Tensor | float:
+        """The same under the processed conditions of a sampling, `(b t) c h w`, or zero."""
         given = next((each["model_conds"].get("c_concat") for each in conditions), None)
-        return given.cond if self.preset.image_residual and given is not None else 0.0
+        origin = None if given is None else self.reference_of(given.cond, given.cond)
+        return 0.0 if origin is None else origin
 
     def concat_cond(self, **given: Any) -> Tensor | None:
         """The given image's latent in every frame, `(b t) c h w`, for models with channels for it."""
         noise = given["noise"]
-        channels = self.video_unet.in_channels - self.video_unet.out_channels
+        channels = self.video_unet.image_channels
         if channels == 0:
             return None
         latent = given.get(IMAGE_LATENT)
@@ -142,16 +146,15 @@ class VideoModel(comfy.model_base.BaseModel):
         if tokens is not None:  # without image attention of its own, for an adapter's
             conds |= _token_conds(tokens, frames, len(given["noise"]), given["device"])
         latent = given.get(IMAGE_LATENT)
-        if latent is not None and self.video_unet.in_channels == self.video_unet.out_channels:
+        if latent is not None and not self.video_unet.image_channels:
             conds[DETAIL] = comfy.conds.CONDRegular(self.process_latent_in(latent).to(given["device"]))
         return conds
 
     def _warn_outside_training(self, frames: int, height: int, width: int) -> None:
         """Say once for each length and size that the model was not trained on it; portrait is as good as landscape."""
-        temporal = self.video_unet.temporal_attention or self.video_unet.temporal_convolution
         pixels = getattr(self.latent_format, "spacial_downscale_ratio", 8)
         preset, asked = self.preset, (frames, height * pixels, width * pixels)
-        frames_fit = frames == preset.frames or not temporal
+        frames_fit = frames == preset.frames or not self.video_unet.is_temporal
         size_fits = {asked[1], asked[2]} == {preset.height, preset.width}
         if (frames_fit and size_fits) or asked in self.warned_about:
             return
@@ -212,14 +215,7 @@ def _make_model(contents: CheckpointContents, latent_format: Any, disable_dynami
 
 def _clip_frames(given: dict[str, Any]) -> int:
     """Frames of each clip in the latent, which may hold several clips."""
-    rows = len(given["noise"])
-    frames = given.get(FRAMES, rows)
-    if rows % frames:
-        raise ValueError(
-            f"The latent has {rows} frames, but the conditioning was made for {frames}: "
-            "take both from the same I2V Conditioning."
-        )
-    return frames
+    return clip_frames(len(given["noise"]), given.get(FRAMES))
 
 
 def _check_end_image(end: Tensor | None, preset: Preset) -> None:

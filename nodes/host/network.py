@@ -1,6 +1,6 @@
 """`VideoUNet` behind the host's calling convention for diffusion models."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import comfy.ldm.modules.attention
@@ -9,11 +9,14 @@ from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrapper
 from einops import rearrange
 from torch import Tensor
 
-from ...i2v_core.model.attention import ImageStream
-from ...i2v_core.model.video_unet import AfterBlock, BlockAddress, Residuals, VideoUNet, VideoUNetConfig
+from ...i2v_core.conditions import Conditions
+from ...i2v_core.methods import NetworkCall
+from ...i2v_core.model.seams import AfterBlock, BlockAddress, Residuals, Seams
+from ...i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from ..convert import clips_to_rows, rows_to_clips
 
 STEP_CACHE = "i2v_step_cache"  # where the host's options carry the cache of a sampling run
+SEAMS = "seams"  # under which wrappers of the network pass on what methods add
 Control = Mapping[str, list[Tensor | None]]
 
 
@@ -66,33 +69,23 @@ class HostVideoUNet(VideoUNet):
         control: Control | None = None,
         transformer_options: Mapping[str, Any] | None = None,
         *,
-        retained: Residuals | None = None,
-        after_block: AfterBlock | None = None,
-        hint: Tensor | None = None,
-        image_streams: Mapping[str, ImageStream] | None = None,
+        seams: Seams | None = None,
         **conditions: Any,
     ) -> Tensor:
-        """`retained` is what image retention adds, `hint` what an image on further channels would, `(n b) c h w`.
-
-        `image_streams` are those of an image projection that the checkpoint has not.
-
-        The further conditions are those of `clip_inputs`.
-        """
-        given = clip_inputs(x, timesteps, context, y, transformer_options, **conditions)
-        cache = (transformer_options or {}).get(STEP_CACHE)
-        if cache is not None and after_block is not None:
+        """`seams` are what methods add; the further conditions are those of `network_call`."""
+        options, added = transformer_options or {}, seams or Seams()
+        call, cache = network_call(x, timesteps, context, y, options, **conditions), options.get(STEP_CACHE)
+        if cache is not None and added.after_block is not None:
             raise ValueError("Step caching leaves out blocks that look-back updates: use only one of the two.")
-        frames = given["x"].shape[2]
-        controlled = control_residuals(control, len(self.input_blocks), frames, x.dtype)
-        prediction = super().forward(
-            **given,
-            residuals=add_residuals(controlled, retained),
-            after_block=in_turn(after_block, control_after_input(control)),
-            hint=hint,
-            image_streams=image_streams,
-            reuse=None if cache is None else cache.branch(branch_key(transformer_options or {})),
-        )
-        return clips_to_rows(prediction)
+        added += control_seams(control, len(self.input_blocks), call.x.shape[2], x.dtype)
+        reuse = None if cache is None else cache.branch(branch_key(options))
+        return clips_to_rows(super().forward(**call.inputs, seams=added, reuse=reuse))
+
+
+def run_with(executor: Any, inputs: Sequence[Any], conditions: Mapping[str, Any], seams: Seams) -> Tensor:
+    """Call the network, or the next wrapper around it, with what a method adds to that of the wrappers before."""
+    added = (conditions.get(SEAMS) or Seams()) + seams
+    return executor(*inputs, **{**conditions, SEAMS: added})
 
 
 def branch_key(options: Mapping[str, Any]) -> Hashable:
@@ -101,55 +94,64 @@ def branch_key(options: Mapping[str, Any]) -> Hashable:
     return tuple(options.get("uuids", ())), tuple(options.get("cond_or_uncond", ())), tuple(window)
 
 
-def clip_inputs(
+def clip_frames(rows: int, told: int | None) -> int:
+    """Frames of each clip in a latent of `rows`: as the conditioning tells, or the latent is one clip.
+
+    Raises ValueError if the rows are no whole clips.
+    """
+    frames = told or rows
+    if rows % frames:
+        raise ValueError(
+            f"The latent has {rows} frames, but the conditioning was made for {frames}: take both from the same I2V "
+            "Conditioning."
+        )
+    return frames
+
+
+def frames_of_call(x: Tensor, options: Mapping[str, Any] | None, told: int | None) -> int:
+    """Frames of each clip in the rows `(n b t) ...` of a call: as told, or each guidance branch is one clip."""
+    return told or len(x) // len((options or {}).get("cond_or_uncond", (0,)))
+
+
+def network_call(
     x: Tensor,
     timesteps: Tensor,
     context: Tensor,
-    y: Tensor | None,
-    options: Mapping[str, Any] | None,
+    y: Tensor | None = None,
+    options: Mapping[str, Any] | None = None,
     *,
     num_video_frames: int | None = None,
     frame_tokens: Tensor | None = None,
     clip_tokens: Tensor | None = None,
     fps: float | None = None,
+    image_detail: Tensor | None = None,
     **_: Any,
-) -> dict[str, Any]:
-    """The host's rows `(n b t) ...` as arguments of `VideoUNet.forward`, one clip for each branch and video.
+) -> NetworkCall:
+    """The host's rows `(n b t) ...` as a call of the core's network, one clip for each branch and video.
 
-    `frame_tokens` and `clip_tokens` are `(n b t) k d`; the latter repeat within a clip.
+    `frame_tokens` and `clip_tokens` are `(n b t) k d`; the latter, and the image's latent, repeat within a clip.
     """
-    branches = len((options or {}).get("cond_or_uncond", (0,)))
-    frames = num_video_frames or len(x) // branches
+    frames = frames_of_call(x, options, num_video_frames)
     tokens = None if clip_tokens is None else clip_tokens[::frames]
     if frame_tokens is not None:
         tokens = rearrange(frame_tokens, "(b t) k d -> b t k d", t=frames)
     times = timesteps[::frames]
-    return {
-        "x": rows_to_clips(x, frames),
-        "timesteps": times,
-        "text": context[::frames],
-        "image_tokens": tokens,
-        "fps": None if fps is None else torch.full_like(times, fps),
-        "pooled_text": None if y is None else y[::frames],
-    }
+    latent = None
+    if image_detail is not None:
+        latent = image_detail[:: len(image_detail) // len(times)][:, :, None].to(x)
+    conditions = Conditions(
+        text=context[::frames],
+        pooled_text=None if y is None else y[::frames],
+        image_latent=latent,
+        image_tokens=tokens,
+        fps=None if fps is None else torch.full_like(times, fps),
+    )
+    return NetworkCall(rows_to_clips(x, frames), times, conditions)
 
 
-def add_residuals(one: Residuals | None, other: Residuals | None) -> Residuals | None:
-    """The sum of what two side networks add, of as many skips each."""
-    if one is None or other is None:
-        return one or other
-
-    def add(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-        return b if a is None else a if b is None else a + b
-
-    return Residuals(tuple(map(add, one.skips, other.skips)), add(one.middle, other.middle))
-
-
-def in_turn(first: AfterBlock | None, second: AfterBlock | None) -> AfterBlock | None:
-    """Both updates of a block's output, one after the other."""
-    if first is None or second is None:
-        return first or second
-    return lambda h, address: second(first(h, address), address)
+def control_seams(control: Control | None, blocks: int, frames: int, dtype: torch.dtype) -> Seams:
+    """What ControlNets and T2I-Adapters add."""
+    return Seams(control_residuals(control, blocks, frames, dtype), control_after_input(control))
 
 
 def control_residuals(control: Control | None, blocks: int, frames: int, dtype: torch.dtype) -> Residuals | None:

@@ -9,14 +9,16 @@ from comfy.patcher_extension import WrappersMP
 from einops import rearrange
 from torch import Tensor
 
+from ...i2v_core.conditions import Conditions
 from ...i2v_core.diffusion.schedule import Schedule
-from ...i2v_core.model.temporal_noise_fusion import TemporalNoiseFusion, TemporalNoiseFusionConfig
-from ...i2v_core.temporal_residual import drop_image, fuse, join_image
+from ...i2v_core.methods import NetworkCall, TripMethod
+from ...i2v_core.methods.trip import repeat_edge
+from ...i2v_core.model.temporal_noise_fusion import TemporalNoiseFusionConfig
 from ..convert import clips_to_rows, rows_to_clips
 from ..sockets import GivenAdapter
-from .adapters import attach, require_kind
+from .adapters import attach, check_method, require_kind
 from .model import VideoModel
-from .network import Control
+from .network import Control, frames_of_call, run_with
 from .sampling import in_range
 
 KEY, KIND, AUTO = "i2v_trip", "temporal_noise_fusion", "auto"
@@ -57,11 +59,10 @@ def apply_trip(model: Any, latent: Tensor, adapter: GivenAdapter | None, setting
             "with the VAE of the model's own file."
         )
     config = _configure(adapter, channels, settings)
-    _check_channels(config, base)
     patched, module = (model.clone(), None) if adapter is None else attach(model, adapter)
-    fusion = module if config.fusion == "learned" else TemporalNoiseFusion(replace(config, image_features=None))
-    path = ResidualPath(base, latent, fusion, module, settings.start_percent, settings.end_percent)
-    add_outermost(patched, path)
+    method = TripMethod(module, config)
+    check_method(method, base.diffusion_model, "Apply TRIP" if adapter is None else adapter.name)
+    add_outermost(patched, ResidualPath(base, latent, method, settings.start_percent, settings.end_percent))
     return patched
 
 
@@ -73,20 +74,6 @@ def add_outermost(patched: Any, wrapper: Any) -> None:
     others = patched.wrappers.pop(WrappersMP.DIFFUSION_MODEL, {})
     patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KEY, wrapper)
     patched.wrappers[WrappersMP.DIFFUSION_MODEL] |= others
-
-
-def _check_channels(config: TemporalNoiseFusionConfig, base: VideoModel) -> None:
-    without = config.position == "channel" and base.video_unet.in_channels == base.video_unet.out_channels
-    if without and config.image_features is None:
-        raise ValueError(
-            "This model has no channels for the given image, so it cannot join there: choose position begin or end, or "
-            "an adapter that was trained on such a model with position channel."
-        )
-    if config.image_features not in (None, base.video_unet.model_channels) or (config.image_features and not without):
-        raise ValueError(
-            f"The adapter brings the image to a first convolution of {config.image_features} outputs, this model's has "
-            f"{base.video_unet.model_channels}, or channels for the image: use the model that the adapter's page names."
-        )
 
 
 def _configure(adapter: GivenAdapter | None, channels: int, settings: TripSettings) -> TemporalNoiseFusionConfig:
@@ -124,15 +111,9 @@ class ResidualPath:
     """Wrapper of the host around `HostVideoUNet`, on rows `(n b t) c h w` of branches, clips and frames."""
 
     def __init__(
-        self,
-        base: VideoModel,
-        latent: Tensor,
-        fusion: TemporalNoiseFusion,
-        adapter: TemporalNoiseFusion | None,
-        start_percent: float,
-        end_percent: float,
+        self, base: VideoModel, latent: Tensor, method: TripMethod, start_percent: float, end_percent: float
     ) -> None:
-        self.base, self.latent, self.fusion, self.adapter = base, latent, fusion, adapter
+        self.base, self.latent, self.method = base, latent, method
         self.schedule = Schedule(base.preset.schedule)
         self.start_percent, self.end_percent = start_percent, end_percent
 
@@ -147,37 +128,33 @@ class ResidualPath:
         transformer_options: Mapping[str, Any] | None = None,
         **conditions: Any,
     ) -> Tensor:
-        options, position = transformer_options or {}, self.fusion.config.position
-        frames = conditions.get("num_video_frames") or len(x) // len(options.get("cond_or_uncond", (0,)))
+        options, position = transformer_options or {}, self.method.settings.position
+        frames = frames_of_call(x, options, conditions.get("num_video_frames"))
         channels = self.base.video_unet.out_channels
-        z, beside = rows_to_clips(x[:, :channels], frames), x[:, channels:]
-        image = self._image(z)
-        # Where differences are estimated, the image that they are taken to is the one on the further channels.
-        origin = rows_to_clips(beside, frames)[:, :, :1].to(z) if self.base.preset.image_residual else 0.0
+        z, concatenated = rows_to_clips(x[:, :channels], frames), x[:, channels:]
 
         def longer(rows: Tensor | None) -> Tensor | None:
-            return None if rows is None else repeat_edge(rows, frames, position)
+            return None if rows is None else joined_rows(rows, frames, position)
 
-        joined = clips_to_rows(join_image(z, image - origin, position))
-        conditions |= {name: longer(conditions.get(name)) for name in ("frame_tokens", "clip_tokens")}
-        conditions["num_video_frames"] = frames + (position != "channel")
-        if self.adapter is not None:
-            conditions["hint"] = self.adapter.image_hint(image)
-        rows = executor(
-            torch.cat([joined, repeat_edge(beside, frames, position)], dim=1),
-            longer(timesteps), longer(context), longer(y),
-            {name: [longer(part) for part in parts] for name, parts in (control or {}).items()} or None,
-            transformer_options, **conditions,
-        )  # fmt: skip
-        residual = drop_image(rows_to_clips(rows, conditions["num_video_frames"]), position)
-        if not in_range(self.base.model_sampling, options.get("sigmas"), self.start_percent, self.end_percent):
-            return clips_to_rows(residual)
+        def network(joined: NetworkCall) -> Tensor:
+            beside = joined_rows(concatenated, frames, position)
+            rows = torch.cat([clips_to_rows(joined.x).to(x), beside], dim=1)
+            controls = {name: [longer(part) for part in parts] for name, parts in (control or {}).items()} or None
+            told = conditions | {name: longer(conditions.get(name)) for name in ("frame_tokens", "clip_tokens")}
+            told["num_video_frames"] = joined.x.shape[2]
+            inputs = (rows, longer(timesteps), longer(context), longer(y), controls, transformer_options)
+            answer = run_with(executor, inputs, told, self.method.seams(joined))
+            return rows_to_clips(answer, joined.x.shape[2]).float()
+
         # In single precision: near the end the reference is larger than half precision holds well.
-        fused = fuse(
-            self.fusion, residual.float(), z.float(), timesteps[::frames], image.float(), origin, self.schedule,
-            self.base.preset.prediction,
-        )  # fmt: skip
-        return clips_to_rows(fused.to(residual))
+        reference = self.base.reference_of(rows_to_clips(concatenated, frames)[:, :, :1], z.float())
+        given = Conditions(context[::frames], image_latent=self._image(z).float(), reference=reference)
+        call = NetworkCall(z.float(), timesteps[::frames], given)
+        if in_range(self.base.model_sampling, options.get("sigmas"), self.start_percent, self.end_percent):
+            answer = self.method.around(call, network, self.schedule, self.base.preset.prediction)
+        else:
+            answer = self.method.residual(call, network)
+        return clips_to_rows(answer).to(x)
 
     def _image(self, z: Tensor) -> Tensor:
         """The given image's latent for every clip of every branch, `b c 1 h w`."""
@@ -190,10 +167,7 @@ class ResidualPath:
         return latent[:, :, None].to(z).expand(len(z), -1, -1, -1, -1)
 
 
-def repeat_edge(rows: Tensor, frames: int, position: str) -> Tensor:
-    """What belongs to every frame, for one frame more: that of its neighbor; `(b t) ...` to `(b t+1) ...`."""
-    if position == "channel":
-        return rows
+def joined_rows(rows: Tensor, frames: int, position: Any) -> Tensor:
+    """What belongs to every frame, for the joined one too; `(b t) ...` to `(b t+1) ...`."""
     clips = rearrange(rows, "(b t) ... -> b t ...", t=frames)
-    parts = [clips[:, :1], clips] if position == "begin" else [clips, clips[:, -1:]]
-    return rearrange(torch.cat(parts, dim=1), "b t ... -> (b t) ...")
+    return rearrange(repeat_edge(clips, position), "b t ... -> (b t) ...")

@@ -6,15 +6,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from i2v_core.conditions import Conditions, join_conditions
-from i2v_core.denoiser import Denoiser, first_and_last, with_image_latent
+from i2v_core.conditions import Conditions, join_conditions, white
+from i2v_core.denoiser import Denoiser
 from i2v_core.diffusion.guidance import ClassifierFreeGuidance, DualGuidance
-from i2v_core.diffusion.initialization import Initialization
+from i2v_core.diffusion.initialization import InitializationName
 from i2v_core.diffusion.prediction import Prediction, add_noise, target
 from i2v_core.diffusion.schedule import Schedule, ScheduleConfig
-from i2v_core.model.image_retention import WHITE, ImageRetention, ImageRetentionConfig
+from i2v_core.methods import ImageRetentionMethod, LookBackMethod
+from i2v_core.methods.look_back import LookBackOptions
+from i2v_core.model.image_retention import ImageRetention, ImageRetentionConfig
 from i2v_core.model.look_back import LookBack, LookBackConfig, LookBackState, initialize_look_back
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
+from i2v_core.model.visual_detail import first_and_last, with_image_latent
 from i2v_core.sampling import SamplingConfig, sample
 from tests.core.weights.small import seed
 
@@ -139,7 +142,7 @@ def retaining() -> Denoiser:
     """A small base that estimates differences to the given image, with a branch that has an effect."""
     base = seed(VideoUNet(CONFIG))
     branch = seed(ImageRetention.beside(base, ImageRetentionConfig(stem_channels=(4, 8))))
-    return Denoiser(base, Schedule(), "v", image_residual=True, image_retention=branch)
+    return Denoiser(base, Schedule(), "v", image_residual=True, methods=(ImageRetentionMethod(branch),))
 
 
 def branch_conditions(number: int, clips: int = 2) -> Conditions:
@@ -214,9 +217,9 @@ def test_a_hint_found_once_is_the_hint_of_every_step(retaining: Denoiser) -> Non
 @torch.no_grad()
 def test_a_white_image_is_another_image_and_no_image_is_an_error(retaining: Denoiser) -> None:
     given = branch_conditions(0)
-    white = replace(given, image=torch.full_like(given.image, WHITE))  # type: ignore[arg-type]
+    null = replace(given, image=white(given.image))  # type: ignore[arg-type]
     z, timesteps = torch.randn(2, 4, 3, 8, 8), torch.full((2,), 300)
-    assert not torch.equal(retaining.predict(z, timesteps, given), retaining.predict(z, timesteps, white))
+    assert not torch.equal(retaining.predict(z, timesteps, given), retaining.predict(z, timesteps, null))
     with pytest.raises(ValueError, match="image retention needs the given image's pixels"):
         retaining.prepare(replace(given, image=None))
 
@@ -225,7 +228,7 @@ def test_a_branch_of_another_base_is_refused() -> None:
     other = VideoUNet(replace(CONFIG, model_channels=64))
     branch = ImageRetention.beside(other, ImageRetentionConfig(stem_channels=(4, 8)))
     with pytest.raises(ValueError, match="trained beside another base, whose model_channels is 64 and the model's 32"):
-        Denoiser(VideoUNet(CONFIG), Schedule(), "v", image_retention=branch)
+        Denoiser(VideoUNet(CONFIG), Schedule(), "v", methods=(ImageRetentionMethod(branch),))
 
 
 def test_branches_that_are_missing_or_of_another_size_are_named(retaining: Denoiser) -> None:
@@ -236,17 +239,21 @@ def test_branches_that_are_missing_or_of_another_size_are_named(retaining: Denoi
         retaining.denoise_branches(STATE, SIGMA, (full, branch_conditions(1, clips=3), full), weights)
 
 
-def with_look_back(in_channels: int = 8, **settings: object) -> Denoiser:
-    look_back = seed(LookBack(LookBackConfig(sites={"middle_0": 32})))
+def with_look_back(
+    in_channels: int = 8, initialization: InitializationName = "hybrid", image_residual: bool = False,
+    sites: tuple[str, ...] = ("middle_0",),
+) -> Denoiser:  # fmt: skip
+    look_back = seed(LookBack(LookBackConfig(sites=dict.fromkeys(sites, 32))))
     network = seed(VideoUNet(replace(CONFIG, in_channels=in_channels)))
-    return replace(Denoiser(network, Schedule(), "v", look_back=look_back), **settings)  # type: ignore[arg-type]
+    method = LookBackMethod.of(look_back, LookBackOptions(initialization))
+    return Denoiser(network, Schedule(), "v", image_residual, (method,))
 
 
 @pytest.mark.parametrize("image_residual", [False, True])
 @pytest.mark.parametrize("initialization", ["hybrid", "add_noise", "inversion"])
 @torch.no_grad()
 def test_a_look_back_clip_begins_with_the_given_image_exactly(
-    conditions: Conditions, initialization: Initialization, image_residual: bool
+    conditions: Conditions, initialization: InitializationName, image_residual: bool
 ) -> None:
     denoiser = with_look_back(initialization=initialization, image_residual=image_residual)
     sampling = SamplingConfig(3, "trailing", ClassifierFreeGuidance(2.0))
@@ -284,10 +291,11 @@ def test_both_guidance_branches_in_one_run_are_those_of_two(conditions: Conditio
 @torch.no_grad()
 def test_new_look_back_leaves_the_prediction_as_it_was(conditions: Conditions) -> None:
     denoiser = with_look_back()
-    assert denoiser.look_back is not None
-    initialize_look_back(denoiser.look_back)
+    method = denoiser.find(LookBackMethod)
+    assert method is not None
+    initialize_look_back(method.module)
     z, timesteps = torch.randn(2, 4, 3, 8, 8), torch.full((2,), 500)
-    without = replace(denoiser, look_back=None)
+    without = replace(denoiser, methods=())
     assert torch.equal(denoiser.predict(z, timesteps, conditions), without.predict(z, timesteps, conditions))
 
 
@@ -297,7 +305,7 @@ def test_look_back_without_a_given_image_or_for_another_network_is_refused(condi
     with pytest.raises(ValueError, match="look-back begins with a given image"):
         with_look_back(4).denoise(y, sigma, without, None, ClassifierFreeGuidance(1.0))
     with pytest.raises(ValueError, match="needs block 'output_7' with 32 channels, which in this model is missing"):
-        with_look_back(look_back=LookBack(LookBackConfig(sites={"output_7": 32})))
+        with_look_back(sites=("output_7",))
     other = replace(conditions, fps=torch.ones(2))
     with pytest.raises(ValueError, match="needs conditions of one shape in all guidance branches"):
         with_look_back().denoise(y, sigma, conditions, other, ClassifierFreeGuidance(2.0), carried=LookBackState())

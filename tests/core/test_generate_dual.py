@@ -8,6 +8,7 @@ from i2v_core import generate
 from i2v_core.denoiser import Denoiser
 from i2v_core.diffusion.guidance import DualGuidance, ScaleSchedule
 from i2v_core.generate import GenerateConfig, encode_conditions, null_conditions
+from i2v_core.methods import ImageRetentionMethod
 from i2v_core.model.image_retention import ImageRetention, ImageRetentionConfig
 from i2v_core.sampling import sample
 from i2v_core.weights import Checkpoint
@@ -30,9 +31,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
 @pytest.fixture(scope="module")
 def denoiser(checkpoint: Checkpoint) -> Denoiser:
     branch = seed(ImageRetention.beside(checkpoint.unet, ImageRetentionConfig(stem_channels=(4, 8, 8))))
-    preset = checkpoint.preset
-    plain = Denoiser.of(checkpoint.unet, preset)
-    return Denoiser(plain.network, plain.schedule, plain.prediction, plain.image_residual, image_retention=branch)
+    return Denoiser.of(checkpoint.unet, checkpoint.preset, ImageRetentionMethod(branch))
 
 
 def clip(

@@ -9,8 +9,10 @@ from torch import Tensor
 from i2v_core.conditions import Conditions
 from i2v_core.denoiser import Denoiser
 from i2v_core.diffusion.guidance import ClassifierFreeGuidance
-from i2v_core.diffusion.initialization import Initialization
+from i2v_core.diffusion.initialization import InitializationName
 from i2v_core.diffusion.schedule import Schedule
+from i2v_core.methods import LookBackMethod
+from i2v_core.methods.look_back import LookBackOptions
 from i2v_core.model.look_back import LookBack, LookBackConfig, LookBackState, find_sites
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from i2v_core.sampling import SamplingConfig, sample, sample_pieces
@@ -21,12 +23,13 @@ SHAPE = (1, 4, 9, 8, 8)
 
 
 def denoiser(
-    unet: VideoUNetConfig = SMALL_IMAGE_MODEL, initialization: Initialization = "hybrid", **settings: str
+    unet: VideoUNetConfig = SMALL_IMAGE_MODEL, initialization: InitializationName = "hybrid", **settings: str
 ) -> Denoiser:
     sites = find_sites("stage", unet.model_channels, unet.channel_mult, unet.num_res_blocks)
     torch.manual_seed(0)
     look_back = LookBack(replace(LookBackConfig(adapter="causal", sites=sites), **settings)).eval()  # type: ignore[arg-type]
-    return Denoiser(seed(VideoUNet(unet)), Schedule(), "v", look_back=look_back, initialization=initialization)
+    method = LookBackMethod.of(look_back, LookBackOptions(initialization))
+    return Denoiser(seed(VideoUNet(unet)), Schedule(), "v", methods=(method,))
 
 
 def conditions(branch: int) -> Conditions:
@@ -45,7 +48,7 @@ def at_once(maker: Denoiser) -> Tensor:
 
 
 @pytest.mark.parametrize("initialization", ["hybrid", "add_noise", "inversion"])
-def test_pieces_are_the_video_at_once_with_the_causal_adapter(initialization: Initialization) -> None:
+def test_pieces_are_the_video_at_once_with_the_causal_adapter(initialization: InitializationName) -> None:
     maker = denoiser(initialization=initialization)
     pieces = list(sample_pieces(maker, conditions(0), conditions(1), noise(), SAMPLING, frames=3))
     assert [piece.shape[2] for piece in pieces] == [3, 3, 3]
@@ -74,7 +77,7 @@ def test_pieces_that_cannot_be_joined_are_refused() -> None:
         next(sample_pieces(maker, conditions(0), conditions(1), noise(), sampling, frames=frames))
 
     with pytest.raises(ValueError, match="needs look-back"):
-        first(replace(denoiser(), look_back=None))
+        first(replace(denoiser(), methods=()))
     with pytest.raises(ValueError, match="without temporal layers"):
         first(denoiser(SMALL))
     with pytest.raises(ValueError, match="at least one frame, got 0"):

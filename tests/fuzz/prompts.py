@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from tools.comfy_server import Graph
 
 MODEL, IMAGE_MODEL = "i2v_demo.safetensors", "i2v_demo_image.safetensors"
-ADAPTERS = {"I2VApplyLookBack": "look_back", "I2VApplyTRIP": "trip", "I2VApplyImageRetention": "retention"}
+ADAPTERS = {"I2VApplyTRIP": "temporal", "I2VApplyImageRetention": "retention", "I2VApplyImageProjection": "projection"}
 NUMBERS = (-1, 0, 1, 0.5, -1e9, 1e30, 2**63, 10**30, float("nan"), float("inf"), -float("inf"))
 TEXTS = (
     "", " ", "../x", "/etc/passwd", "C:\\x", "\\\\server\\share\\x", "CON", "nul.txt", "a\0b", "a\ud800b", "x" * 300,
@@ -56,7 +56,7 @@ def sources(picture: str) -> Graph:
         "text": node("CLIPTextEncode", clip=["load", 1], text="pan left"),
         "encode": node("I2VEncodeImage", vae=["load", 2], image=["picture", 0], width=64, height=64, fit="crop"),
         "latent": node("EmptyLatentImage", width=64, height=64, batch_size=2),
-        "sigmas": node("I2VSchedule", model=["load", 0], steps=2, spacing="auto"),
+        "sigmas": node("I2VSchedule", model=["load", 0], steps=2, spacing="auto", start_step=1000),
         "video": node("CreateVideo", images=["frames", 0], fps=8.0),
         "adapter": node("I2VLoadAdapter", adapter="adapters/look_back"),
     }
@@ -106,7 +106,7 @@ class Prompts:
         draw = random.Random(number)
         kinds = sorted(kind for kind in self.info if kind.startswith("I2V"))
         kind = kinds[number % len(kinds)]
-        graph, inputs = self._graph(), self._good(kind, draw)
+        graph, inputs = self._graph(kind), self._good(kind, draw)
         graph |= self._odd(draw)
         if kind == "I2VTrainAdapter":
             inputs |= draw.choice(TRAININGS)
@@ -118,10 +118,12 @@ class Prompts:
             graph["end"] = node("PreviewAny", source=["fuzzed", 0])
         return graph
 
-    def _graph(self) -> Graph:
+    def _graph(self, kind: str) -> Graph:
         """The sources, all of them shown, so that the server keeps them from prompt to prompt."""
         graph = sources(self.picture)
-        graph["adapter"]["inputs"]["adapter"] = next(name for name in self.adapters if "look_back" in name)
+        graph["adapter"]["inputs"]["adapter"] = next(
+            name for name in self.adapters if ADAPTERS.get(kind, "look_back") in name
+        )
         for name in list(graph):
             graph[f"keep {name}"] = node("PreviewAny", source=[name, 0])
         return graph

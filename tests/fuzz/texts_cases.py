@@ -12,8 +12,7 @@ from i2v_core.decoding import decode
 from i2v_core.evaluation.generation import read_protocol
 from i2v_core.stories import read_story
 from i2v_core.training.config_file import read_config, write_config
-from i2v_core.training.methods import METHODS
-from i2v_core.weights.adapters import ADAPTERS
+from i2v_core.training.methods import method_names, training_of
 from tests.fuzz.driver import ROOT, Refused
 from tests.fuzz.odd import FRAGMENTS, damaged, dumped, mutated
 
@@ -90,10 +89,10 @@ def _case(
 def _configuration(path: Path) -> None:
     """Read a configuration as a training does, and what it says of its method; what is accepted is written and kept."""
     config = read_config(path)
-    method = METHODS.get(config.method.name)
+    method = method_names().get(config.method.name)
     if method is not None:
-        decode(method.options, config.method.options, "method.options")
-        decode(ADAPTERS[method.kind].configs[0], config.method.adapter, "method.adapter")
+        decode(training_of(method).options, config.method.options, "method.options")
+        decode(method.config, config.method.adapter, "method.adapter")
     write_config(config, path.with_name("again.toml"))
     if read_config(path.with_name("again.toml")) != config:
         raise AssertionError("written and read again, it is another")

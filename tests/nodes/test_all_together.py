@@ -28,9 +28,9 @@ def stirred(module: nn.Module, seed: int, scale: float = 0.1) -> nn.Module:
 @pytest.fixture(scope="module")
 def modules(tiny: Any, core: Core) -> dict[str, nn.Module]:
     """One small network of each method for the tiny model."""
-    unet, build = tiny.saved.checkpoint.unet, core("build")
+    unet, trip = tiny.saved.checkpoint.unet, core("model.temporal_noise_fusion")
     look_back, retention = core("model.look_back"), core("model.image_retention")
-    fusion = core("model.temporal_noise_fusion").TemporalNoiseFusionConfig(channels=12, features=32, heads=2)
+    fusion = trip.TemporalNoiseFusionConfig(channels=12, features=32, heads=2)
     sites = look_back.find_sites("stage", 32, (1, 2), 1)
     injection, projection, encoder = (
         core("model.image_injection"),
@@ -46,11 +46,11 @@ def modules(tiny: Any, core: Core) -> dict[str, nn.Module]:
         torch.manual_seed(2)
         looking = look_back.LookBack(look_back.LookBackConfig(sites=sites, adapter="causal"))
         look_back.initialize_look_back(looking)
-        seeing = build.build_image_adapter(image)
+        seeing = injection.ImageAdapter(image)
         injection.initialize_image_adapter(seeing)
         return {
             "look_back": stirred(looking, 1),
-            "temporal_noise_fusion": stirred(build.build_temporal_noise_fusion(fusion), 2),
+            "temporal_noise_fusion": stirred(trip.TemporalNoiseFusion(fusion), 2),
             "image_retention": stirred(
                 retention.ImageRetention.beside(unet, retention.ImageRetentionConfig(stem_channels=(4, 8, 8))), 3
             ),
@@ -142,7 +142,7 @@ def test_the_order_of_the_nodes_does_not_matter_and_the_core_agrees(
         core("conditions").Conditions(*checkpoint.text_encoder.encode([prompt]), image_latent=latent, image=pixels)
         for prompt in ("pan left", "")
     )
-    null = denoiser.without_image_tokens(null)
+    null = denoiser.without_image(null, text)
     sigmas = denoiser.schedule.sigmas(steps, "trailing").float()
     noise = host_module("comfy.sample").prepare_noise(given.latent["samples"], 0).movedim(0, 1)[None]
     scale_at = denoiser.schedule.scale_at(sigmas[0])

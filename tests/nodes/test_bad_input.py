@@ -62,7 +62,7 @@ def test_every_bad_input_gets_its_sentence_and_the_server_goes_on(host: ComfySer
     cases = [
         ("load", {"checkpoint": "truncated.safetensors"}, "truncated.safetensors"),
         ("load", {"checkpoint": "no_checkpoint.safetensors"}, "no_checkpoint.safetensors"),
-        ("encode", {"width": 36, "height": 30}, "multiples of 4, got 30 x 36"),
+        ("encode", {"width": 36, "height": 30}, "multiples of 4, got 30x36"),
         (
             "encode",
             {"image_projection": ["load", 4], "clip_vision": ["load", 3], "width": 34},

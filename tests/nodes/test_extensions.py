@@ -21,7 +21,8 @@ def test_every_attention_of_stable_diffusion_2_1_has_its_place_in_dynamicrafter(
     video_config = unet.VideoUNetConfig(in_channels=8, image_gate="fixed", fps_embedding=True)
     image_config = unet.VideoUNetConfig(temporal_convolution=False, temporal_attention=False, init_attention=False)
     video, image = (
-        core("build").build_unet(config, device="meta").state_dict() for config in (video_config, image_config)
+        core("model.video_unet").VideoUNet(config, device="meta").state_dict()
+        for config in (video_config, image_config)
     )
     attention = {name: tensor.shape for name, tensor in image.items() if ".transformer_blocks." in name}
     assert len(attention) == 16 * 20

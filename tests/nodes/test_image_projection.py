@@ -22,7 +22,7 @@ def build(core: Core, unet: Any, seed: int | None = 1, encoder: bool = True, **i
     )
     with torch.random.fork_rng(), torch.inference_mode(False):
         torch.manual_seed(0)
-        made = core("build").build_image_adapter(config)
+        made = module.ImageAdapter(config)
         module.initialize_image_adapter(made)
         if seed is not None:
             torch.manual_seed(seed)
@@ -56,8 +56,8 @@ def core_sample(
 ) -> Tensor:
     """What the core makes of the same inputs, in the host's scale; `t c h w`."""
     checkpoint, entry = loaded.saved.checkpoint, given.positive[0][1]
-    denoiser = core("denoiser").Denoiser.of(checkpoint.unet, checkpoint.preset)
-    denoiser = replace(denoiser, image_projection=adapter)
+    method = core("methods").ImageProjectionMethod.of(adapter)
+    denoiser = core("denoiser").Denoiser.of(checkpoint.unet, checkpoint.preset, method)
     scale = checkpoint.autoencoder.config.scale_factor
     text, null = (
         core("conditions").Conditions(
@@ -72,8 +72,8 @@ def core_sample(
     level = 1 / core("diffusion.prediction").network_input(
         torch.ones(()), sigmas[0], denoiser.schedule.scale_at(sigmas[0])
     )
-    config = core("generate").SamplingConfig(steps, "trailing", core("diffusion.guidance").ClassifierFreeGuidance(cfg))
-    denoise = core("generate").guided(denoiser, text, null, None, config, sigmas)
+    config = core("sampling").SamplingConfig(steps, "trailing", core("diffusion.guidance").ClassifierFreeGuidance(cfg))
+    denoise = core("sampling").guided(denoiser, text, null, None, config, sigmas)
     latents = core("diffusion.samplers").sample_euler(denoise, noise * level, sigmas)
     return latents[0].movedim(1, 0) / scale
 

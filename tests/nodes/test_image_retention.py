@@ -69,7 +69,8 @@ def test_the_host_s_samples_are_the_core_s(
 ) -> None:
     checkpoint, given, steps, cfg = tiny.saved.checkpoint, prepare(tiny), 3, 3.0
     result = sample(apply(tiny.model, adapter(branch)), given, steps, cfg)
-    denoiser = replace(core("denoiser").Denoiser.of(checkpoint.unet, checkpoint.preset), image_retention=branch)
+    method = core("methods").ImageRetentionMethod(branch)
+    denoiser = core("denoiser").Denoiser.of(checkpoint.unet, checkpoint.preset, method)
     sigmas = denoiser.schedule.sigmas(steps, "trailing").float()
     scale = checkpoint.autoencoder.config.scale_factor
     entry = given.positive[0][1]
@@ -196,7 +197,10 @@ def test_another_base_another_method_and_a_second_branch_are_refused(
 ) -> None:
     read = adapter(branch)
     other = load(save("other_base", "modelscope", channel_mult=(1, 1)))
-    with pytest.raises(ValueError, match="was trained beside another base: connect the model that its page names"):
+    with pytest.raises(
+        ValueError,
+        match=r"Cannot use .* here: the image retention branch was trained beside another base, whose channel_mult",
+    ):
         apply(other.model, read)
     with pytest.raises(ValueError, match="has an image retention branch already"):
         apply(apply(tiny.model, read), read)

@@ -53,10 +53,11 @@ def test_the_node_equals_the_core(
     image = encoded(node_classes, loaded)
     (patched,) = node_classes["I2VApplyLookBack"].execute(loaded.model, moving, image, initialization).result
 
-    look_back = core("build").build_look_back(moving.contents.config)
+    look_back = core("model.look_back").LookBack(moving.contents.config)
     look_back.load_state_dict(moving.contents.tensors)
-    denoiser = core("denoiser").Denoiser.of(checkpoint.unet, checkpoint.preset)
-    denoiser = replace(denoiser, look_back=look_back, initialization=initialization)
+    options = core("methods.look_back").LookBackOptions(initialization)
+    method = core("methods").LookBackMethod.of(look_back, options)
+    denoiser = core("denoiser").Denoiser.of(checkpoint.unet, checkpoint.preset, method)
     latent = loaded.model.model.process_latent_in(image.latent)[:, :, None]
     both = (
         core("conditions").Conditions(text=text, pooled_text=more["pooled_output"], image_latent=latent)

@@ -334,8 +334,8 @@ def test_a_controlnet_s_output_is_the_core_s_residuals(
     def clip(rows: torch.Tensor) -> torch.Tensor:
         return rows.movedim(0, 1)[None]
 
-    residuals = core("model.video_unet").Residuals((None, *map(clip, skips[1:])), clip(middle))
-    expected = plain(clip(x), torch.full((1,), 300.0), text[:1], pooled_text=pooled[:1], residuals=residuals)
+    seams = core("model.seams").Seams(core("model.seams").Residuals((None, *map(clip, skips[1:])), clip(middle)))
+    expected = plain(clip(x), torch.full((1,), 300.0), text[:1], pooled_text=pooled[:1], seams=seams)
     torch.testing.assert_close(clip(out), expected, atol=1e-5, rtol=1e-5)
     adapted = unet(x, torch.full((4,), 300.0), text, pooled, {"input": [skips[0]]}, num_video_frames=4)
     assert adapted.shape == out.shape

@@ -301,8 +301,6 @@ def test_flow_models_are_refused_in_one_sentence(
     host_module: Core, node_classes: dict[str, Any], custom: Custom, text_model: Callable[[str], Any]
 ) -> None:
     flow = host_module("comfy_extras.nodes_model_advanced").ModelSamplingSD3().patch(text_model("modelscope"), 3.0)[0]
-    with pytest.raises(ValueError, match="Guidance rescale is for models that predict noise or v"):
-        node_classes["I2VGuidanceRescale"].execute(flow, 0.7)
     with pytest.raises(ValueError, match="DDIM and its noise are for models that predict noise or v"):
         node_classes["I2VAnalyticNoise"].execute(flow, torch.tensor([1.0, 0.0]), 0)
     sampler = node_classes["I2VDDIMSampler"].execute(0.0)[0]

@@ -38,11 +38,11 @@ def leaves(kind: type, place: str) -> Iterator[tuple[str, Any]]:
 @pytest.fixture(scope="module")
 def known(core: Callable[[str], Any]) -> dict[str, set[Any]]:
     """Every key of every kind of training, and the types that it may have."""
-    training, adapters, found = core("training.methods"), core("weights.adapters").ADAPTERS, dict[str, set[Any]]()
+    found = dict[str, set[Any]]()
     sections = [(core("training.config").TrainingConfig, "")]
     sections += [(kind.config, "data") for kind in core("data.datasets").DATASETS.values()]
-    for method in training.METHODS.values():
-        sections += [(method.options, "method.options"), (adapters[method.kind].configs[0], "method.adapter")]
+    for method in core("methods").METHODS.values():
+        sections += [(method.training.options, "method.options"), (method.config, "method.adapter")]
     for kind, place in sections:
         for key, hint in leaves(kind, place):
             found.setdefault(key, set()).add(hint)

@@ -190,31 +190,21 @@ def test_a_workflow_cannot_choose_the_state_to_go_on_from(
             host.run(graph, seconds=300)
 
 
-def test_a_run_that_was_uploaded_is_left_alone(
-    host: ComfyServer, train: Callable[..., dict[str, Any]], planted: Any
-) -> None:
-    plant, _ = planted
-    plant("output", "i2v_training/uploaded/checkpoint-000001")
-    (told,) = host.run(train("look_back", output_name="uploaded"), seconds=300)["outputs"]["1"]["text"]
-    assert "There is another training or file of the name 'uploaded', which stays: this one is 'uploaded_2'." in told
-    assert sorted(path.name for path in run_folder(host, "uploaded").iterdir()) == ["checkpoint-000001"]
-
-
 def test_a_run_belongs_to_its_settings_and_another_gets_a_number(
-    host: ComfyServer, train: Callable[..., dict[str, Any]]
+    host: ComfyServer, train: Callable[..., dict[str, Any]], planted: Any
 ) -> None:
     def told(**inputs: Any) -> str:
         return str(host.run(train("look_back", output_name="shared", **inputs), seconds=300)["outputs"]["1"]["text"][0])
 
-    first = told()
-    assert "another training" not in first
-    kept = {path: path.read_bytes() for path in run_folder(host, "shared").rglob("*") if path.is_file()}
-    assert "this one is 'shared_2'" in told(learning_rate=0.01)
-    assert {path: path.read_bytes() for path in kept} == kept, "the first run is untouched"
-    assert "this one is 'shared_2'" in told(learning_rate=0.01, steps=3), "and the second goes on"
-    assert "going on from step 2" in (run_folder(host, "shared_2") / "train.log").read_text()
-    assert "another training" not in told(steps=3)
-    assert "going on from step 2" in (run_folder(host, "shared") / "train.log").read_text()
+    plant, _ = planted
+    plant("output", "i2v_training/shared/checkpoint-000001")
+    assert "There is another training or file of the name 'shared', which stays: this one is 'shared_2'." in told()
+    assert [path.name for path in run_folder(host, "shared").iterdir()] == ["checkpoint-000001"], "it is left alone"
+    kept = {path: path.read_bytes() for path in run_folder(host, "shared_2").rglob("*") if path.is_file()}
+    assert "this one is 'shared_3'" in told(learning_rate=0.01)
+    assert {path: path.read_bytes() for path in kept} == kept, "so is the first run"
+    assert "this one is 'shared_3'" in told(learning_rate=0.01, steps=3), "and the second goes on"
+    assert "going on from step 2" in (run_folder(host, "shared_3") / "train.log").read_text()
 
 
 def test_nothing_elsewhere_is_read_or_written(

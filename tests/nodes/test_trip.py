@@ -49,7 +49,7 @@ def adapter(
         )
         with torch.random.fork_rng(), torch.inference_mode(False):
             torch.manual_seed(3)
-            module = core("build").build_temporal_noise_fusion(config)
+            module = core("model.temporal_noise_fusion").TemporalNoiseFusion(config)
         path = folder / f"{'_'.join(map(str, changes.values()))}_{unet is not None}.safetensors"
         core("weights").save_adapter(path, KIND, module, unet=unet)
         given = node_classes["I2VLoadAdapter"].execute(path.name).result[0]
@@ -59,10 +59,9 @@ def adapter(
 
 
 @pytest.fixture(scope="module")
-def apply(node_classes: dict[str, Any], pack: Any) -> Callable[..., Any]:
+def apply(node_classes: dict[str, Any], core: Core) -> Callable[..., Any]:
     def applied(model: Any, latent: torch.Tensor, fusion: str = "learned", **settings: Any) -> Any:
-        module = node_classes["I2VApplyTRIP"].__module__
-        given = __import__("sys").modules[module].GivenImage(latent)
+        given = core("conditions").GivenImage(latent)
         chosen = {"first_lambda": 0.8, "last_lambda": 0.1} | settings
         return node_classes["I2VApplyTRIP"].execute(model, given, fusion, **chosen).result[0]
 
@@ -82,8 +81,8 @@ def test_the_host_s_model_equals_the_core_s_denoiser(
     own = {"image_features": 32} if (base, position) == ("text_to_video", "channel") else {}
     given, ours = adapter(position=position, **own)
     module = replace_config(core, ours.module, fusion)
-    denoiser = core("denoiser").Denoiser.of(checkpoint.unet, checkpoint.preset)
-    denoiser = replace(denoiser, temporal_noise_fusion=module)
+    method = core("methods").TripMethod.of(module)
+    denoiser = core("denoiser").Denoiser.of(checkpoint.unet, checkpoint.preset, method)
     single = core("diffusion.guidance").ClassifierFreeGuidance(1.0)
 
     config, scale = checkpoint.unet.config, loaded.model.model.latent_format.scale_factor
@@ -107,7 +106,7 @@ def replace_config(core: Core, module: Any, fusion: str) -> Any:
     if fusion == "learned":
         return module
     config = replace(module.config, fusion=fusion, first_lambda=0.8, last_lambda=0.1)
-    built = core("build").build_temporal_noise_fusion(config)
+    built = core("model.temporal_noise_fusion").TemporalNoiseFusion(config)
     built.load_state_dict({name: module.state_dict()[name] for name in built.state_dict()})
     return built
 

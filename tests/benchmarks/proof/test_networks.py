@@ -17,6 +17,7 @@ from benchmarks.proof.rows import held_out_items, make_controls
 from benchmarks.proof.schedules import SCHEDULES
 from benchmarks.proof.variants import VARIANTS
 from i2v_core import Checkpoint, save_checkpoint
+from i2v_core.methods import LookBackMethod
 from i2v_core.model.look_back import LookBackConfig
 from i2v_core.model.patch_autoencoder import PatchAutoencoder
 from i2v_core.model.text_encoder import TextEncoder, initialize_text_encoder
@@ -117,13 +118,13 @@ def test_an_interrupted_training_goes_on_and_ends_alike(proof: Proof, tmp_path: 
     def stop(*_: object) -> None:
         raise Stop
 
-    whole = proof.variant("look_back", 1)[1].look_back
+    whole = proof.variant("look_back", 1)[1].find(LookBackMethod)
     other = replace(proof, folder=tmp_path, on_step=stop)
     for name in ("text_to_video", "text_to_image"):
         (tmp_path / name).symlink_to(proof.folder / name)
     with pytest.raises(Stop):
         other.variant("look_back", 1)
-    resumed = replace(other, on_step=None).variant("look_back", 1)[1].look_back
+    resumed = replace(other, on_step=None).variant("look_back", 1)[1].find(LookBackMethod)
     assert whole is not None and resumed is not None
-    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+    for a, b in zip(whole.module.parameters(), resumed.module.parameters(), strict=True):
         assert torch.equal(a, b)

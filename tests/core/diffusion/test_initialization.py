@@ -3,15 +3,7 @@
 import pytest
 import torch
 
-from i2v_core.diffusion.initialization import (
-    Initialization,
-    first_estimate,
-    first_input,
-    first_state,
-    frames_in_loss,
-    invert,
-    pin_first,
-)
+from i2v_core.diffusion.initialization import FREE, Initialization, InitializationName, invert, pin_first
 from i2v_core.diffusion.samplers import sample_ddim
 from i2v_core.diffusion.schedule import Schedule
 
@@ -37,23 +29,27 @@ def test_an_image_of_another_size_is_refused() -> None:
 
 
 def test_only_hybrid_shows_the_network_the_clean_frame() -> None:
-    assert torch.equal(first_input("hybrid", NOISE, GIVEN), pin_first(NOISE, GIVEN))
-    for initialization in ("add_noise", "inversion"):
-        assert torch.equal(first_input(initialization, NOISE, GIVEN), NOISE)
+    assert torch.equal(Initialization("hybrid").input(NOISE, GIVEN), pin_first(NOISE, GIVEN))
+    names: tuple[InitializationName, ...] = ("add_noise", "inversion")
+    for initialization in names:
+        assert torch.equal(Initialization(initialization).input(NOISE, GIVEN), NOISE)
 
 
 def test_the_loss_leaves_out_the_frame_that_hybrid_knows() -> None:
-    assert torch.equal(frames_in_loss("hybrid", NOISE), NOISE[:, :, 1:])
-    for initialization in ("add_noise", "inversion"):
-        assert torch.equal(frames_in_loss(initialization, NOISE), NOISE)
+    assert torch.equal(Initialization("hybrid").in_loss(NOISE), NOISE[:, :, 1:])
+    names: tuple[InitializationName, ...] = ("add_noise", "inversion")
+    for initialization in names:
+        assert torch.equal(Initialization(initialization).in_loss(NOISE), NOISE)
 
 
 def test_add_noise_keeps_the_first_frame_at_the_level_of_every_step_by_the_same_noise() -> None:
+    add_noise = Initialization("add_noise")
+
     def denoise(y: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         torch.testing.assert_close(y[:, :, :1], GIVEN + sigma.to(y) * NOISE[:, :, :1], rtol=1e-4, atol=1e-4)
-        return first_estimate("add_noise", gaussian_denoise(y, sigma), GIVEN)
+        return add_noise.estimate(gaussian_denoise(y, sigma), GIVEN)
 
-    start = first_state("add_noise", NOISE * SIGMAS[0].item(), GIVEN, SIGMAS, gaussian_denoise)
+    start = add_noise.start(NOISE * SIGMAS[0].item(), GIVEN, SIGMAS, gaussian_denoise)
     assert torch.equal(sample_ddim(denoise, start, SIGMAS)[:, :, :1], GIVEN)
 
 
@@ -66,6 +62,17 @@ def test_sampling_from_the_inverted_noise_leads_back_to_the_given_frame() -> Non
 
 
 @pytest.mark.parametrize("initialization", ["hybrid", "add_noise", "inversion"])
-def test_the_other_frames_begin_as_their_noise(initialization: Initialization) -> None:
-    start = first_state(initialization, NOISE, GIVEN, SIGMAS, gaussian_denoise)
+def test_the_other_frames_begin_as_their_noise(initialization: InitializationName) -> None:
+    start = Initialization(initialization).start(NOISE, GIVEN, SIGMAS, gaussian_denoise)
     assert torch.equal(start[:, :, 1:], NOISE[:, :, 1:])
+
+
+def test_a_free_clip_is_left_alone() -> None:
+    for made in (FREE.input(NOISE, None), FREE.estimate(NOISE, None), FREE.in_loss(NOISE), FREE.result(NOISE, None)):
+        assert made is NOISE
+    assert FREE.start(NOISE, None, SIGMAS, gaussian_denoise) is NOISE
+
+
+def test_another_name_is_refused() -> None:
+    with pytest.raises(ValueError, match="initialization must be one of"):
+        Initialization("random")  # type: ignore[arg-type]

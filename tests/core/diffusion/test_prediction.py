@@ -9,7 +9,7 @@ from i2v_core.diffusion.prediction import (
     add_noise,
     from_denoised,
     network_input,
-    recount,
+    reexpress,
     target,
     to_denoised,
 )
@@ -142,6 +142,6 @@ def test_an_output_counted_from_another_origin_names_the_same_clean_clip(predict
     scale, sigma, y, output = SCHEDULE.scale[t], SCHEDULE.sigma[t], clip(0), clip(1)
     own, wanted = clip(2)[:, :, :1], clip(3)[:, :, :1]
     denoised = to_denoised(prediction, output, y - own, sigma, scale) + own
-    moved = recount(prediction, output, own - wanted, sigma, scale)
+    moved = reexpress(prediction, output, own - wanted, sigma, scale)
     torch.testing.assert_close(to_denoised(prediction, moved, y - wanted, sigma, scale) + wanted, denoised)
-    assert recount(prediction, output, 0.0, sigma, scale) is output
+    assert reexpress(prediction, output, 0.0, sigma, scale) is output

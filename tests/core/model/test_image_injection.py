@@ -19,6 +19,7 @@ from i2v_core.model.image_injection import (
     initialize_image_adapter,
 )
 from i2v_core.model.image_projection import ImageProjectionConfig
+from i2v_core.model.seams import Seams
 from i2v_core.model.video_unet import VideoUNet
 from tests.core.weights.small import SMALL, SMALL_IMAGE_MODEL, seed
 
@@ -56,7 +57,9 @@ def test_at_its_start_the_base_answers_as_without_it(base: VideoUNet, given: dic
     initialize_image_adapter(adapter)
     tokens, hint = adapter.tokens(given["image"]), adapter.injection.hint(given["latent"])
     assert tokens.std() > 0.1
-    with_adapter = run(base, given, image_tokens=tokens, image_streams=adapter.injection.streams, hint=hint)
+    with_adapter = run(
+        base, given, image_tokens=tokens, seams=Seams(hint=hint, image_streams=adapter.injection.streams)
+    )
     assert torch.equal(with_adapter, run(base, given))
 
 
@@ -70,7 +73,7 @@ def test_with_its_weights_the_base_is_the_network_that_has_image_attention(
     native.load_state_dict({**base.state_dict(), **adapter.injection.state_dict()})
     tokens = adapter.tokens(given["image"])
     tokens = tokens.flatten(1, 2) if shared else tokens
-    added = run(base, given, image_tokens=tokens, image_streams=adapter.injection.streams)
+    added = run(base, given, image_tokens=tokens, seams=Seams(image_streams=adapter.injection.streams))
     assert torch.equal(added, run(native, given, image_tokens=tokens))
     assert (added - run(base, given)).abs().max() > 0.01
 
@@ -83,7 +86,7 @@ def test_visual_detail_is_the_network_with_channels_for_the_image(base: VideoUNe
     wider.load_state_dict(weights)
     joined = torch.cat([given["x"], given["latent"].expand(-1, -1, 3, -1, -1)], dim=1)
     expected = run(wider, {**given, "x": joined})
-    actual = run(base, given, hint=adapter.injection.hint(given["latent"]))
+    actual = run(base, given, seams=Seams(hint=adapter.injection.hint(given["latent"])))
     torch.testing.assert_close(actual, expected, rtol=0, atol=1e-5)
 
 
@@ -106,19 +109,12 @@ def test_gradient_checkpointing_changes_no_gradient_of_the_streams(base: VideoUN
         adapter.zero_grad()
         answer = base(
             given["x"], torch.tensor([300, 700]), given["text"],
-            image_tokens=tokens, image_streams=adapter.injection.streams,
+            image_tokens=tokens, seams=Seams(image_streams=adapter.injection.streams),
         )  # fmt: skip
         answer.square().mean().backward()
         gradients.append([stream.to_v_ip.weight.grad.clone() for stream in adapter.injection.streams.values()])
     base.gradient_checkpointing = False
     torch.testing.assert_close(gradients[0], gradients[1])
-
-
-def test_the_null_image_is_mid_grey_whatever_the_picture(base: VideoUNet, given: dict[str, Tensor]) -> None:
-    adapter = adapter_for(base)
-    torch.testing.assert_close(
-        adapter.null_tokens(given["image"]), adapter.tokens(torch.zeros_like(given["image"])), rtol=0, atol=0
-    )
 
 
 def test_an_image_model_takes_it_as_well() -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from i2v_core.model.image_retention import ImageRetention, ImageRetentionConfig
+from i2v_core.model.seams import Seams
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from tests.core.model.test_video_unet import EVERYTHING, inputs
 from tests.core.weights.small import SMALL, seed
@@ -33,7 +34,7 @@ def image(name: str = "image pixels", size: tuple[int, int] = (32, 16)) -> Tenso
 def test_at_its_start_it_changes_nothing_bit_by_bit(base: VideoUNet) -> None:
     branch, given = ImageRetention.beside(base, ImageRetentionConfig(stem_channels=STEM)), inputs(EVERYTHING)
     residuals = branch(**given, hint=branch.hint(image()))
-    assert torch.equal(base(**given, residuals=residuals), base(**given))
+    assert torch.equal(base(**given, seams=Seams(residuals)), base(**given))
 
 
 def test_it_starts_as_a_copy_of_its_base(base: VideoUNet) -> None:
@@ -58,7 +59,7 @@ def test_it_goes_beside_every_member_of_the_family(config: VideoUNetConfig) -> N
     base, given = seed(VideoUNet(config)), inputs(config)
     branch = seed(ImageRetention.beside(base, ImageRetentionConfig(stem_channels=STEM)))
     residuals = branch(**given, hint=branch.hint(image()))
-    assert not torch.equal(base(**given, residuals=residuals), base(**given))
+    assert not torch.equal(base(**given, seams=Seams(residuals)), base(**given))
 
 
 @torch.no_grad()
@@ -92,7 +93,7 @@ def test_gradients_reach_every_parameter(base: VideoUNet, branch: ImageRetention
     given = inputs(EVERYTHING)
     branch.zero_grad(set_to_none=True)
     residuals = branch(**given, hint=branch.hint(image()))
-    (base(**given, residuals=residuals) * seeded_normal("weights", (2, 4, 3, 8, 4))).sum().backward()
+    (base(**given, seams=Seams(residuals)) * seeded_normal("weights", (2, 4, 3, 8, 4))).sum().backward()
     unreached = {name for name, p in branch.named_parameters() if p.grad is None or not p.grad.any()}
     assert not unreached
 

@@ -19,6 +19,7 @@ from i2v_core.model.look_back import (
     initialize_look_back,
     look_back_literally,
 )
+from i2v_core.model.seams import Seams
 from i2v_core.model.video_unet import VideoUNet
 from tests.core.weights.small import SMALL, SMALL_IMAGE_MODEL, largest_difference, seed
 
@@ -141,7 +142,7 @@ def on(unet: VideoUNet, **settings: object) -> LookBackConfig:
 def call(unet: VideoUNet, x: Tensor, look_back: LookBack | None = None, **state: LookBackState) -> Tensor:
     text = torch.randn(1, 5, 64, generator=torch.Generator().manual_seed(1))
     after_block = None if look_back is None else look_back.after_block(state.get("state"))
-    return unet(x, torch.full((1,), 500.0), text, after_block=after_block)
+    return unet(x, torch.full((1,), 500.0), text, seams=Seams(after_block=after_block))
 
 
 @torch.inference_mode()
@@ -214,7 +215,7 @@ def test_sites_are_the_blocks_whose_outputs_have_their_channels() -> None:
             return h
 
         unet = seed(VideoUNet(config))
-        unet(torch.randn(1, 4, 1, 8, 8), torch.zeros(1), torch.randn(1, 5, 64), after_block=note)
+        unet(torch.randn(1, 4, 1, 8, 8), torch.zeros(1), torch.randn(1, 5, 64), seams=Seams(after_block=note))
         shape = config.model_channels, config.channel_mult, config.num_res_blocks
         for placement in ("stage", "block"):
             assert find_sites(placement, *shape).items() < seen.items()  # type: ignore[arg-type]

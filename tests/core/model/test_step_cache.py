@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from i2v_core.model.seams import BlockAddress, Seams
 from i2v_core.model.step_cache import BranchCache, StepCache, StepCacheConfig
-from i2v_core.model.video_unet import BlockAddress, VideoUNet
+from i2v_core.model.video_unet import VideoUNet
 from tests.core.weights.small import SMALL, largest_difference, seed
 from tests.parity.seeded import seeded_normal
 
@@ -45,7 +46,7 @@ def test_where_nothing_changed_reuse_is_exact_and_runs_the_outer_blocks_alone(un
         return h
 
     expected = unet(**inputs(), reuse=cache)
-    assert torch.equal(unet(**inputs(), reuse=cache, after_block=note), expected)
+    assert torch.equal(unet(**inputs(), reuse=cache, seams=Seams(after_block=note)), expected)
     assert ran == OUTER
 
 

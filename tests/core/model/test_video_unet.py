@@ -8,9 +8,8 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from i2v_core.model.seams import BlockAddress, Residuals, Seams
 from i2v_core.model.video_unet import (
-    BlockAddress,
-    Residuals,
     VideoUNet,
     VideoUNetConfig,
     initialize_video_unet,
@@ -149,7 +148,7 @@ def test_every_block_is_called_once_in_order(unet: VideoUNet) -> None:
         calls.append(address)
         return h
 
-    assert torch.equal(unet(**given, after_block=look), unet(**given))
+    assert torch.equal(unet(**given, seams=Seams(after_block=look)), unet(**given))
     assert calls == BLOCKS
 
 
@@ -161,7 +160,7 @@ def test_what_the_call_returns_takes_the_place_of_a_block(unet: VideoUNet, addre
     def erase(h: Tensor, here: BlockAddress) -> Tensor:
         return torch.zeros_like(h) if here == address else h
 
-    assert largest_difference(unet(**given, after_block=erase), unet(**given)) > 1e-4
+    assert largest_difference(unet(**given, seams=Seams(after_block=erase)), unet(**given)) > 1e-4
 
 
 @torch.no_grad()
@@ -172,7 +171,7 @@ def test_replacing_the_last_block_decides_the_output(unet: VideoUNet) -> None:
         return last if here == BLOCKS[-1] else h
 
     expected = rearrange(unet.out(rearrange(last, "b c t h w -> (b t) c h w")), "(b t) c h w -> b c t h w", t=3)
-    assert largest_difference(unet(**given, after_block=replace_last), expected) < 1e-6
+    assert largest_difference(unet(**given, seams=Seams(after_block=replace_last)), expected) < 1e-6
 
 
 @torch.no_grad()
@@ -183,21 +182,21 @@ def test_residuals_are_added_to_skips_and_middle(unet: VideoUNet) -> None:
         shapes[here] = h.shape
         return h
 
-    plain = unet(**given, after_block=note)
+    plain = unet(**given, seams=Seams(after_block=note))
     middle = seeded_normal("middle", shapes[BlockAddress("middle", 0)])
 
     def add_middle(h: Tensor, here: BlockAddress) -> Tensor:
         return h + middle if here.part == "middle" else h
 
-    result = unet(**given, residuals=Residuals(middle=middle))
-    assert torch.equal(result, unet(**given, after_block=add_middle))
+    result = unet(**given, seams=Seams(Residuals(middle=middle)))
+    assert torch.equal(result, unet(**given, seams=Seams(after_block=add_middle)))
     assert largest_difference(result, plain) > 1e-4
 
     none = (None,) * 4
-    assert torch.equal(unet(**given, residuals=Residuals(skips=none)), plain)
+    assert torch.equal(unet(**given, seams=Seams(Residuals(skips=none))), plain)
     for i in range(4):
         skip = seeded_normal("skip", shapes[BlockAddress("input", i)])
-        changed = unet(**given, residuals=Residuals(skips=(*none[:i], skip)))
+        changed = unet(**given, seams=Seams(Residuals(skips=(*none[:i], skip))))
         assert largest_difference(changed, plain) > 1e-4
 
 
@@ -212,9 +211,9 @@ def test_a_residual_on_a_skip_reaches_the_decoder_only(unet: VideoUNet) -> None:
 
         return look
 
-    unet(**given, after_block=remember("plain"))
+    unet(**given, seams=Seams(after_block=remember("plain")))
     skip = seeded_normal("skip", seen["plain", BLOCKS[3]].shape)
-    unet(**given, after_block=remember("added"), residuals=Residuals(skips=(None, None, None, skip)))
+    unet(**given, seams=Seams(Residuals(skips=(None, None, None, skip)), remember("added")))
     unchanged = [torch.equal(seen["plain", here], seen["added", here]) for here in BLOCKS]
     assert unchanged == [True] * 5 + [False] * 4
 

@@ -8,8 +8,7 @@ import pytest
 from i2v_core.decoding import decode
 from i2v_core.training.config import TrainConfig, TrainingConfig
 from i2v_core.training.config_file import merged, parse_config, read_config, resolved, write_config
-from i2v_core.training.methods import METHODS, VIDEO_BASE, adapter_task
-from i2v_core.weights.adapters import ADAPTERS
+from i2v_core.training.methods import VIDEO_BASE, adapter_task, find_method, method_names, training_of
 from tests.core.training.small import small_recipe
 
 ROOT = Path(__file__).parents[3]
@@ -33,7 +32,7 @@ def test_what_is_written_is_read_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_every_shipped_recipe_is_valid(path: Path) -> None:
     config = read_config(path)
-    assert config.method.name in {VIDEO_BASE, *METHODS}
+    assert config.method.name in {VIDEO_BASE, *method_names()}
     assert parse_config(resolved(config)) == config
 
 
@@ -134,10 +133,11 @@ def test_defaults_are_those_of_the_documentation() -> None:
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*.toml")), ids=lambda path: path.stem)
 def test_options_and_adapters_of_the_example_configurations_are_the_methods(path: Path) -> None:
-    method = METHODS[read_config(path).method.name]
+    method = find_method(read_config(path).method.name)
+    training = training_of(method)
     given = read_config(path).method
-    assert isinstance(decode(method.options, given.options, "method.options"), method.options)
-    adapter = ADAPTERS[method.kind].configs[0]
+    assert isinstance(decode(training.options, given.options, "method.options"), training.options)
+    adapter = method.config
     assert isinstance(decode(adapter, given.adapter, "method.adapter"), adapter)
 
 

@@ -9,10 +9,12 @@ import torch
 from safetensors.torch import load_file
 
 from i2v_core import load_checkpoint, save_checkpoint
+from i2v_core.conditions import grey
 from i2v_core.denoiser import Denoiser
+from i2v_core.methods import ImageProjectionMethod
+from i2v_core.methods.method import is_temporal
 from i2v_core.model.image_encoder import ImageEncoder, ImageEncoderConfig
-from i2v_core.model.image_injection import GREY, ImageAdapter
-from i2v_core.training.adapter import is_temporal
+from i2v_core.model.image_injection import ImageAdapter
 from i2v_core.training.config import ConditioningConfig, OptimConfig, TrainingConfig
 from i2v_core.training.engine import Task
 from i2v_core.training.image_encoder import pretrain_image_encoder, random_view, trained_image_encoder
@@ -68,7 +70,8 @@ def test_the_first_stage_trains_streams_and_projection_and_nothing_else(tmp_path
     for name, weight in load_file(file).items():
         assert torch.equal(adapter.module.encoder.state_dict()[name], weight.half().float())
     checkpoint = load_checkpoint(base)
-    assert Denoiser.adapted(checkpoint.unet, checkpoint.preset, [adapter]).image_projection is adapter.module
+    method = Denoiser.adapted(checkpoint.unet, checkpoint.preset, [adapter]).find(ImageProjectionMethod)
+    assert method is not None and method.adapter is adapter.module
 
 
 @pytest.fixture(scope="module")
@@ -115,8 +118,8 @@ def test_a_lost_image_is_grey_before_the_encoder_and_stays_in_the_latent(tmp_pat
     assert not torch.equal(task.objective(replace(batch, image_index=batch.image_index + 1)).plain, lost.plain)
     kept = adapter_task(replace(config, conditioning=ConditioningConfig(image_drop=0.0, text_drop=0.0)))
     seed(parts(kept)[0])
-    grey = kept.objective(replace(batch, image=torch.full_like(batch.image, GREY)))
-    assert torch.equal(grey.plain, lost.plain)
+    null = kept.objective(replace(batch, image=grey(batch.image)))
+    assert torch.equal(null.plain, lost.plain)
     assert not torch.equal(kept.objective(batch).plain, lost.plain)
 
 

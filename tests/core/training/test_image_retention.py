@@ -7,22 +7,22 @@ import pytest
 import torch
 
 from i2v_core import load_checkpoint, save_checkpoint
+from i2v_core.methods.image_retention import ImageRetentionOptions, trains
 from i2v_core.model.image_retention import ImageRetention
 from i2v_core.model.video_unet import VideoUNet
 from i2v_core.training.config import ConditioningConfig, OptimConfig, TrainingConfig
-from i2v_core.training.image_retention import ImageRetentionOptions, trained_along
-from i2v_core.training.lesson import Lost, draw_lost
 from i2v_core.training.log import read_log
 from i2v_core.training.methods import adapter_task, run
+from i2v_core.training.objective import DropMask, draw_drops
 from i2v_core.training.recipe import new_autoencoder, new_networks, new_preset
 from i2v_core.weights import Checkpoint, load_adapter
 from tests.core.training.small import adapter_config, first_batch, small_recipe
 from tests.core.weights.small import SMALL_IMAGE_MODEL, seed
 
 
-def drawn(config: ConditioningConfig) -> Lost:
+def drawn(config: ConditioningConfig) -> DropMask:
     generator = torch.Generator().manual_seed(0)
-    return draw_lost(config, *torch.rand(2, 200_000, generator=generator))
+    return draw_drops(config, *torch.rand(2, 200_000, generator=generator))
 
 
 def test_independent_drops_lose_both_by_their_product() -> None:
@@ -76,11 +76,11 @@ def test_branch_and_temporal_layers_are_trained_and_the_rest_of_the_base_is_not(
 @pytest.mark.parametrize("name", ["init_attention", "temporal_attention", "temporal_convolution"])
 def test_temporal_layers_are_told_by_name_and_no_others(name: str) -> None:
     spatial = VideoUNet(SMALL_IMAGE_MODEL, device="meta").state_dict()
-    assert not any(trained_along(key, ImageRetentionOptions()) for key in spatial)
+    assert not any(trains(key, ImageRetentionOptions()) for key in spatial)
     video = VideoUNet(replace(SMALL_IMAGE_MODEL, **{name: True}), device="meta").state_dict()
-    temporal = {key for key in video if trained_along(key, ImageRetentionOptions())}
+    temporal = {key for key in video if trains(key, ImageRetentionOptions())}
     assert len(video) - len(temporal) == len(spatial)
-    assert not any(trained_along(key, ImageRetentionOptions(temporal_layers=False)) for key in temporal)
+    assert not any(trains(key, ImageRetentionOptions(temporal_layers=False)) for key in temporal)
 
 
 def test_the_loss_of_a_clip_is_always_the_same(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from i2v_core import Checkpoint, load_checkpoint, save_checkpoint
 from i2v_core.data.datasets import open_data
 from i2v_core.denoiser import Denoiser
 from i2v_core.generate import GenerateConfig, animate
+from i2v_core.methods import LookBackMethod
 from i2v_core.model.attention import TemporalTransformer
 from i2v_core.model.blocks import TemporalConvolution
 from i2v_core.model.look_back import LookBack
@@ -63,8 +64,8 @@ def test_training_writes_an_adapter_that_animates_from_the_given_picture(config:
     adapter = load_adapter(run(config))
     checkpoint = base_of(config)
     denoiser = Denoiser.adapted(checkpoint.unet, checkpoint.preset, [adapter])
-    assert isinstance(denoiser.look_back, LookBack)
-    assert denoiser.look_back.config.adapter == "causal"
+    method = denoiser.find(LookBackMethod)
+    assert method is not None and method.module.config.adapter == "causal"
     picture = torch.linspace(0, 1, 32 * 32 * 3).reshape(32, 32, 3)
     made = animate(checkpoint, picture, "pan left", config=GenerateConfig(frames=5), denoiser=denoiser)
     assert made.shape == (3, 5, 32, 32)

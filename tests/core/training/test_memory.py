@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from i2v_core.model.look_back import LookBack, LookBackConfig, find_sites
+from i2v_core.model.seams import Seams
 from i2v_core.model.video_unet import VideoUNet
 from i2v_core.training.memory import LiveBytes, count_step, predict_memory
 from tests.core.weights.small import SMALL_IMAGE_MODEL
@@ -24,7 +25,7 @@ def make_step(checkpointing: bool) -> tuple[nn.Module, Callable[[], Tensor]]:
     x, times, text = torch.randn(1, 4, 4, 16, 16), torch.full((1,), 500.0), torch.randn(1, 7, 64)
 
     def loss() -> Tensor:
-        return unet(x, times, text, after_block=look_back.after_block()).square().mean()
+        return unet(x, times, text, seams=Seams(after_block=look_back.after_block())).square().mean()
 
     return nn.ModuleDict({"unet": unet, "look_back": look_back}), loss
 

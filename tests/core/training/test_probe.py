@@ -10,9 +10,9 @@ from i2v_core.data.clips import ClipBatch
 from i2v_core.data.moving_crops import TEST_PHOTOGRAPHS, MovingCrops, MovingCropsConfig
 from i2v_core.training.config import LoggingConfig
 from i2v_core.training.draws import Draws
-from i2v_core.training.lesson import ClipLosses
 from i2v_core.training.log import read_log
 from i2v_core.training.methods import adapter_task, run
+from i2v_core.training.objective import ClipLosses
 from i2v_core.training.probe import TIMES, Probe
 from tests.core.training.tiny import tiny_config
 

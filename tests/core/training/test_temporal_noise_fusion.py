@@ -7,14 +7,15 @@ import torch
 
 from i2v_core.denoiser import Denoiser
 from i2v_core.evaluation import evaluate_motion
+from i2v_core.methods.trip import TripOptions, new_fusion, trains
 from i2v_core.model.temporal_noise_fusion import TemporalNoiseFusion, TemporalNoiseFusionConfig
 from i2v_core.model.video_unet import VideoUNet
+from i2v_core.presets import PRESETS
 from i2v_core.training.config import OptimConfig, TrainingConfig
 from i2v_core.training.engine import Task
-from i2v_core.training.methods import METHODS, adapter_task, run
+from i2v_core.training.methods import adapter_task, find_method, run
 from i2v_core.training.setup import learning_rates
-from i2v_core.training.temporal_noise_fusion import TemporalNoiseFusionOptions, trained_along
-from i2v_core.weights import load_adapter, load_checkpoint
+from i2v_core.weights import Checkpoint, load_adapter, load_checkpoint
 from tests.core.training.small import adapter_config, first_batch, silent, small_recipe
 from tests.core.weights.small import SMALL
 
@@ -49,8 +50,8 @@ def test_the_layers_over_time_can_be_trained_alone(config: TrainingConfig) -> No
 
 def test_the_layers_over_time_are_those_that_an_image_model_lacks() -> None:
     still = replace(SMALL, temporal_convolution=False, temporal_attention=False, init_attention=False)
-    temporal = TemporalNoiseFusionOptions(trained="temporal")
-    kept = [p.numel() for name, p in VideoUNet(SMALL).named_parameters() if not trained_along(name, temporal)]
+    temporal = TripOptions(trained="temporal")
+    kept = [p.numel() for name, p in VideoUNet(SMALL).named_parameters() if not trains(name, temporal)]
     assert sum(kept) == sum(parameter.numel() for parameter in VideoUNet(still).parameters())
 
 
@@ -59,9 +60,10 @@ def test_a_base_without_channels_for_the_image_gets_a_convolution_for_it(
     in_channels: int, features: int | None
 ) -> None:
     base = VideoUNet(replace(SMALL, in_channels=in_channels))
-    fusion = METHODS[METHOD].build(base, TemporalNoiseFusionConfig(features=32, heads=2, position="channel"))
-    hint = fusion.image_hint(torch.randn(2, 4, 1, 8, 8))  # type: ignore[operator]
-    assert fusion.config.image_features == features  # type: ignore[union-attr]
+    checkpoint = Checkpoint(base, None, None, None, PRESETS["modelscope"], "i2v", {})
+    fusion = new_fusion(checkpoint, TemporalNoiseFusionConfig(features=32, heads=2, position="channel"))
+    hint = fusion.image_hint(torch.randn(2, 4, 1, 8, 8))
+    assert fusion.config.image_features == features
     assert hint is None if features is None else hint.shape == (2, features, 8, 8) and not hint.any()
 
 
@@ -84,7 +86,7 @@ def test_a_run_ends_in_an_adapter_that_animates_and_fuses(config: TrainingConfig
 
 
 def test_the_paper_s_two_learning_rates_are_the_default_and_a_recipe_may_name_others(config: TrainingConfig) -> None:
-    assert METHODS[METHOD] is METHODS["trip"]
+    assert find_method(METHOD) is find_method("trip")
     trained = task(config)
     assert learning_rates(trained.objective, OptimConfig(), trained.rates) == {"adapter": 2e-4, "unet": 2e-6}
     named = OptimConfig(param_groups={"adapter": 1e-3})

@@ -112,7 +112,7 @@ def test_a_pickle_of_something_else_is_refused(tmp_path: Path) -> None:
 def test_a_folder_needs_weights(tmp_path: Path) -> None:
     assert "it is a folder without" in refusal(tmp_path)
     (tmp_path / "diffusion_pytorch_model-00001-of-00002.safetensors").touch()
-    assert "split over several files" in refusal(tmp_path)
+    assert re.search("is missing in its folder: 'diffusion.*-00002-of-00002.safetensors'", refusal(tmp_path))
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -214,13 +214,18 @@ def raw_safetensors(path: Path, header: str | bytes, data: bytes = b"") -> Path:
         '{"a":{"dtype":"F32","shape":[' + "9" * 5000 + '],"data_offsets":[0,4]}}',
         '{"a":{"dtype":"F32","shape":[9223372036854775808,0],"data_offsets":[0,0]}}',
         '{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"F32","shape":[1],"data_offsets":[2,4]}}',
-        '{"__metadata__":{"i2v.kind":3}}',
         '{"a":{"dtype":"F4","shape":[2],"data_offsets":[0,1]}}',
     ],
-    ids=["deep list", "deep object", "5000 digits", "beyond 2^63", "overlap", "metadata", "unknown numbers"],
+    ids=["deep list", "deep object", "5000 digits", "beyond 2^63", "overlap", "unknown numbers"],
 )
 def test_odd_headers_get_one_sentence(header: str, tmp_path: Path) -> None:
     assert "damaged or no weights file" in refusal(raw_safetensors(tmp_path / "model.safetensors", header, b"1234"))
+
+
+def test_notes_that_are_no_text_are_named_and_the_file_is_not_called_damaged(tmp_path: Path) -> None:
+    sentence = refusal(raw_safetensors(tmp_path / "model.safetensors", '{"__metadata__":{"step":3,"title":"x"}}'))
+    assert "notes in its header are no text ('step')" in sentence
+    assert "download" not in sentence
 
 
 def test_a_header_that_is_too_large_or_has_too_many_tensors_is_refused(tmp_path: Path) -> None:

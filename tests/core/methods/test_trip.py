@@ -7,22 +7,24 @@ import torch
 from torch import Tensor
 
 from i2v_core.conditions import Conditions
-from i2v_core.denoiser import Denoiser, with_image_latent
+from i2v_core.denoiser import Denoiser
 from i2v_core.diffusion.guidance import ClassifierFreeGuidance
 from i2v_core.diffusion.image_noise_prior import fusion_weights, linear_fusion
 from i2v_core.diffusion.prediction import Prediction
 from i2v_core.diffusion.schedule import Schedule, ScheduleConfig
+from i2v_core.methods import TripMethod
+from i2v_core.methods.trip import drop_image, join_image
 from i2v_core.model.temporal_noise_fusion import (
     TemporalNoiseFusion,
     TemporalNoiseFusionConfig,
     initialize_temporal_noise_fusion,
 )
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
-from i2v_core.temporal_residual import drop_image, join_image
+from i2v_core.model.visual_detail import with_image_latent
 from tests.core.weights.small import SMALL, seed
 
 SINGLE = ClassifierFreeGuidance(1.0)
-# As ModelScope, with the image on further channels, and as the demo: differences to the image.
+# As ModelScope, with the image on concatenated channels, and as the demo: differences to the image.
 BASES: dict[str, tuple[VideoUNetConfig, bool]] = {
     "text_to_video": (SMALL, False),
     "image_to_video": (replace(SMALL, in_channels=8), False),
@@ -42,7 +44,13 @@ def denoiser(base: str, prediction: Prediction = "eps", **fusion: object) -> Den
     config, image_residual = BASES[base]
     module = seed(TemporalNoiseFusion(TemporalNoiseFusionConfig(features=32, heads=2, **fusion)))  # type: ignore[arg-type]
     schedule = Schedule(ScheduleConfig(rescale_base=0.7))
-    return Denoiser(seed(VideoUNet(config)), schedule, prediction, image_residual, module)
+    return Denoiser(seed(VideoUNet(config)), schedule, prediction, image_residual, (TripMethod.of(module),))
+
+
+def fusion_of(denoiser: Denoiser) -> TemporalNoiseFusion:
+    method = denoiser.find(TripMethod)
+    assert method is not None and method.module is not None
+    return method.module
 
 
 @pytest.mark.parametrize("position", ["begin", "end", "channel"])
@@ -86,11 +94,10 @@ def test_lambda_one_gives_the_image_in_every_frame(position: str) -> None:
 def test_a_learned_fusion_begins_as_the_residual_path_and_then_leaves_it(base: str) -> None:
     y, conditions = given(BASES[base][0])
     learned, alone = denoiser(base), denoiser(base, fusion="none")
-    sigma, module = torch.tensor(3.0), learned.temporal_noise_fusion
+    sigma, module = torch.tensor(3.0), fusion_of(learned)
     residual = alone.denoise(y, sigma, conditions, None, SINGLE)
     fused = learned.denoise(y, sigma, conditions, None, SINGLE)
     assert (fused - residual).abs().max() > 1e-3
-    assert module is not None
     initialize_temporal_noise_fusion(module)
     torch.testing.assert_close(learned.denoise(y, sigma, conditions, None, SINGLE), residual, rtol=0, atol=1e-5)
 
@@ -113,11 +120,11 @@ def test_an_image_convolution_of_its_own_is_a_base_with_more_channels() -> None:
     y, conditions = given(SMALL)
     times = torch.tensor([500.0, 500.0])
     alone = denoiser("text_to_video", fusion="none", position="channel", image_features=SMALL.model_channels)
-    assert alone.temporal_noise_fusion is not None and conditions.image_latent is not None
+    assert conditions.image_latent is not None
     wide = VideoUNet(replace(SMALL, in_channels=8))
     first = "input_blocks.0.0.weight"
     weights = alone.network.state_dict()
-    weights[first] = torch.cat([weights[first], alone.temporal_noise_fusion.image_in.weight], dim=1)
+    weights[first] = torch.cat([weights[first], fusion_of(alone).image_in.weight], dim=1)
     wide.load_state_dict(weights)
     expected = wide(
         with_image_latent(y, conditions.image_latent, 8), times, conditions.text, pooled_text=conditions.pooled_text
@@ -129,8 +136,7 @@ def test_gradients_reach_fusion_and_network_alike() -> None:
     learned = denoiser("text_to_video")
     y, conditions = given(SMALL)
     learned.predict(y, torch.tensor([10.0, 700.0]), conditions).square().mean().backward()
-    assert learned.temporal_noise_fusion is not None
-    for network in (learned.network, learned.temporal_noise_fusion):
+    for network in (learned.network, fusion_of(learned)):
         assert [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum()] == []
 
 
@@ -143,5 +149,5 @@ def test_what_does_not_fit_is_refused_in_one_sentence() -> None:
         learned.predict(y, times, replace(conditions, image_latent=torch.zeros(2, 4, 1, 8, 6)))
     with pytest.raises(ValueError, match=r"timesteps must lie in \[0, 1000\), got 5 to 1000"):
         learned.predict(y, torch.tensor([5.0, 1000.0]), conditions)
-    with pytest.raises(ValueError, match="0 of the given image"):
-        denoiser("text_to_video", position="channel").predict(y, times, conditions)
+    with pytest.raises(ValueError, match="no channels for the given image"):
+        denoiser("text_to_video", position="channel")

@@ -12,9 +12,9 @@ from i2v_core.diffusion.prediction import Prediction, add_noise, min_snr_weight,
 from i2v_core.diffusion.schedule import Schedule, ScheduleConfig
 from i2v_core.training.config import ConditioningConfig, DiffusionConfig
 from i2v_core.training.draws import Draws
-from i2v_core.training.lesson import ClipLosses, draw_timesteps
 from i2v_core.training.log import Window
 from i2v_core.training.methods import adapter_task
+from i2v_core.training.objective import ClipLosses, draw_timesteps
 from tests.core.training.small import first_batch, silent
 from tests.core.training.tiny import tiny_config
 

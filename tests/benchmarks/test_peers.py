@@ -23,7 +23,6 @@ def script(monkeypatch: pytest.MonkeyPatch) -> Any:
     return load
 
 
-@pytest.mark.slow
 @torch.no_grad()
 def test_the_autoencoder_of_diffusers_is_equal_until_a_weight_changes(script: Any) -> None:
     config = AutoencoderConfig(channels=32, channel_mult=(1, 1), num_res_blocks=1)

@@ -79,7 +79,6 @@ def test_every_variant_is_built_from_its_seed(proof: Proof, name: str) -> None:
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("experiment", ["V5", "T3", "L4"])
 def test_an_experiment_makes_its_rows_once(proof: Proof, experiment: str) -> None:
     make_controls(proof)
@@ -110,7 +109,6 @@ def test_the_order_runs_every_experiment() -> None:
     }
 
 
-@pytest.mark.slow
 def test_an_interrupted_training_goes_on_and_ends_alike(proof: Proof, tmp_path: Path) -> None:
     class Stop(Exception):
         pass

@@ -71,7 +71,6 @@ def started(config: TrainingConfig, folder: Path) -> subprocess.Popen[str]:
     return process
 
 
-@pytest.mark.slow
 def test_killed_and_resumed_it_ends_bit_by_bit_where_an_uninterrupted_run_does(
     whole_run: tuple[TrainingConfig, Path], tmp_path: Path
 ) -> None:
@@ -102,7 +101,6 @@ def test_what_a_kill_kept_from_being_written_is_written_at_the_next_start(
         assert same(folder / name, whole_run[1].parent / name)
 
 
-@pytest.mark.slow
 def test_sigterm_leaves_a_checkpoint_of_the_very_step(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, max_train_steps=10_000, checkpointing_steps=10_000)
     process = started(config, tmp_path)

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-import pytest
 import torch
 from torch import Tensor, nn
 
@@ -30,7 +29,6 @@ def make_step(checkpointing: bool) -> tuple[nn.Module, Callable[[], Tensor]]:
     return nn.ModuleDict({"unet": unet, "look_back": look_back}), loss
 
 
-@pytest.mark.slow
 def test_a_step_without_numbers_takes_what_a_real_one_does() -> None:
     peaks = {}
     for checkpointing in (False, True):

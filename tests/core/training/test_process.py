@@ -39,7 +39,6 @@ def test_a_folder_is_held_by_one(tmp_path: Path) -> None:
         pass
 
 
-@pytest.mark.slow
 def test_what_a_watcher_raises_ends_the_training_with_a_checkpoint(tmp_path: Path) -> None:
     config, folder = tiny_config(tmp_path, max_train_steps=100_000), tmp_path / "run"
     write_config(config, tmp_path / "train.toml")
@@ -57,7 +56,6 @@ def test_what_a_watcher_raises_ends_the_training_with_a_checkpoint(tmp_path: Pat
     assert checkpoints(folder)[-1].name == f"checkpoint-{progress.step:06d}"
 
 
-@pytest.mark.slow
 def test_a_training_ends_with_who_started_it(tmp_path: Path) -> None:
     config, folder = tiny_config(tmp_path, max_train_steps=100_000), tmp_path / "run"
     write_config(config, tmp_path / "train.toml")
@@ -75,7 +73,6 @@ def test_a_training_ends_with_who_started_it(tmp_path: Path) -> None:
         time.sleep(0.1)
 
 
-@pytest.mark.slow
 def test_a_failure_is_the_command_s_own_sentence(tmp_path: Path) -> None:
     config = tiny_config(tmp_path)
     missing = replace(config, model=replace(config.model, pretrained_model_name_or_path="nowhere.safetensors"))

@@ -60,7 +60,6 @@ def together(tmp_path_factory: pytest.TempPathFactory) -> tuple[TrainingConfig, 
     return config, folder
 
 
-@pytest.mark.slow
 def test_two_processes_have_the_gradients_of_one_with_both_batches(together: tuple[TrainingConfig, Path]) -> None:
     found, alone = load_file(together[1] / "gradients.safetensors"), first_gradients(together[0])
     assert found.keys() == alone.trained.keys()
@@ -82,7 +81,6 @@ def test_two_processes_go_on_bit_by_bit_to_where_they_would_have_come(
         assert all(torch.equal(first[key], second[key]) for key in first), name
 
 
-@pytest.mark.slow
 def test_two_machines_train_together(config: TrainingConfig, tmp_path: Path) -> None:
     """Each machine has a launcher of its own; they meet over the loopback device."""
     file, port = halved(config, tmp_path), free_port()

@@ -79,7 +79,6 @@ def config_of(
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("base", "method", "adapter", "options", "lora"),
     [

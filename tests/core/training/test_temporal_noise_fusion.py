@@ -74,7 +74,6 @@ def test_it_starts_as_the_residual_path_alone(config: TrainingConfig) -> None:
     torch.testing.assert_close(learned.objective(batch), without.objective(batch))
 
 
-@pytest.mark.slow
 def test_a_run_ends_in_an_adapter_that_animates_and_fuses(config: TrainingConfig) -> None:
     adapter, checkpoint = load_adapter(run(config)), load_checkpoint(str(config.model.pretrained_model_name_or_path))
     assert isinstance(adapter.module, TemporalNoiseFusion)

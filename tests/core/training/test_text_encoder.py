@@ -1,6 +1,5 @@
 """Captions are told apart by their motion, whatever else they say."""
 
-import pytest
 import torch
 
 from i2v_core.data.moving_crops import MOTIONS, PHRASES, SUBJECTS, MovingCrops, MovingCropsConfig, caption
@@ -8,7 +7,6 @@ from i2v_core.model.text_encoder import TextEncoder, TextEncoderConfig, initiali
 from i2v_core.training.text_encoder import pretrain_text_encoder
 
 
-@pytest.mark.slow
 def test_the_pooled_vector_comes_to_name_the_motion() -> None:
     torch.manual_seed(0)
     encoder = TextEncoder(TextEncoderConfig(features=32, layers=1))

@@ -113,6 +113,7 @@ def test_sound_that_is_none_is_refused() -> None:
         Audio(torch.zeros(1, 10), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_SOUND)
 def test_every_number_of_channels_is_written_and_read(tmp_path: Path, name: str) -> None:
     black = torch.zeros(16, 64, 96, 3)  # encoded at once, and no smaller than AV1 takes

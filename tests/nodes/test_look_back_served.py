@@ -1,4 +1,4 @@
-"""The workflow on Stable Diffusion 1.5 over HTTP: the host's own loader, text encoder and sampler."""
+"""The workflows on Stable Diffusion 1.5 over HTTP: the host's own loader, text encoder and sampler."""
 
 import io
 import json
@@ -71,3 +71,34 @@ def test_the_host_s_own_stable_diffusion_animates_the_given_image(
     graph["8"] = {"class_type": "I2VVideoLatent", "inputs": {"frames": 3, "width": 64, "height": 64}}
     with pytest.raises(ServerError, match="latent to sample is 8 x 8 with 4 channels, the given image's 9 x 8"):
         host.run(graph, seconds=300)
+
+
+def test_one_model_paints_the_picture_and_animates_it(host: ComfyServer, stable_diffusion_files: None) -> None:
+    graph = workflow("text_to_image_lookback", frames=3, steps=1)
+    graph["12"]["inputs"]["negative"] = graph["9"]["inputs"]["negative"] = ["5", 0]
+    del graph["6"]
+    graph["3"]["inputs"] |= {"width": 64, "height": 64}
+    for node in ("4", "8"):
+        graph[node]["inputs"] |= {"width": 64, "height": 64}
+    graph |= {"20": saving(["10", 0], "frame"), "21": saving(["13", 0], "picture")}
+    entry = host.run(graph, seconds=300)
+    frames, (picture,) = pictures(host, entry, "20"), pictures(host, entry, "21")
+    assert len(frames) == 3
+    assert picture.shape == frames[0].shape
+
+
+def test_an_edited_picture_is_animated_by_trip(host: ComfyServer, core: Callable[[str], Any]) -> None:
+    assert host.log is not None
+    checkpoint = host.log.parent / "models/checkpoints/instruct-pix2pix-00-22000.safetensors"
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    write_checkpoint(checkpoint, in_channels=8)
+    host.upload(dev.ROOT / "demo/images/chelsea.jpg")
+    graph = workflow("edited_image_to_video", steps=2)
+    graph["18"]["inputs"] |= {"width": 64, "height": 64}
+    graph["20"] = saving(["16", 0], "frame")
+    entry = host.run(graph, seconds=300)
+    checkpoint.unlink()
+    (edited,) = pictures(host, entry, "9")
+    assert len(frames := pictures(host, entry, "20")) == 8
+    # The demo's prior leads the first frame to the edited picture, whatever an untrained editor made of it.
+    assert np.abs(frames[0].astype(float) - edited).mean() < np.abs(frames[-1].astype(float) - edited).mean()

@@ -49,7 +49,9 @@ def write_modelscope(folder: Path) -> tuple[Path, Path, Path]:
     torch.save(modelscope_state(seed(VideoUNet(MODELSCOPE)).state_dict()), unet)
     torch.save({"state_dict": autoencoder_tensors("")}, vae)
     open_clip = {name.removeprefix("cond_stage_model.model."): t for name, t in text_tower(layers=2).items()}
-    torch.save(open_clip | prefixed_views("visual.", vision_tower(layers=1)), clip)
+    towers = open_clip | prefixed_views("visual.", vision_tower(layers=1))
+    # A file of companions has to hold the numbers that it names.
+    torch.save({name: tensor.contiguous() for name, tensor in towers.items()}, clip)
     return unet, vae, clip
 
 

@@ -25,8 +25,8 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from _measure import Ratio
-from _peers import MIB, ROOT, print_table
+from _host import ROOT
+from _rows import Row, memory_row, print_rows, time_row
 
 FFMPEG = shutil.which("ffmpeg")
 
@@ -100,7 +100,7 @@ def measure(who: str, options: argparse.Namespace) -> dict[str, float]:
     command = [sys.executable, __file__, *settings, "--child", who]
     out = subprocess.run(command, check=True, capture_output=True, text=True, cwd=ROOT).stdout
     first, second = map(json.loads, out.strip().splitlines()[-2:])
-    return {**second, "above": (second["peak"] - first["peak"]) / MIB}
+    return {**second, "above": second["peak"] - first["peak"]}
 
 
 def child(who: str, options: argparse.Namespace) -> None:
@@ -121,10 +121,9 @@ def compare_gif(options: argparse.Namespace) -> None:
     if FFMPEG is None:
         print("gif: there is no ffmpeg to compare with")
         return
-    pairs = [[measure(each, options) for each in ("ffmpeg", "gif")] for _ in range(options.runs)]
-    ratios = [Ratio([pair[1][key] for pair in pairs], [pair[0][key] for pair in pairs])
-              for key in ("wall", "processor", "size")]  # fmt: skip
-    print_table(("gif", "time / ffmpeg, clock", "time / ffmpeg, processor", "size / ffmpeg"), [("gif", *ratios)])
+    taken = in_pairs("gif", "ffmpeg", options)
+    size, theirs = (statistics.median(its) for its in taken["size"])
+    print_rows([*times("gif", taken, "ffmpeg"), memory_row("gif", size, theirs, "ffmpeg", "size of the file")])
 
 
 def main() -> None:
@@ -149,18 +148,29 @@ def main() -> None:
 
 
 def compare_films(options: argparse.Namespace) -> None:
-    rows = []
+    rows: list[Row] = []
     for who in ("23", "17"):
-        pairs = [[measure(each, options) for each in ("host", who)] for _ in range(options.runs)]
+        taken, case = in_pairs(who, "host", options), f"crf {who}"
+        above, theirs = (statistics.median(its) for its in taken["above"])
+        rows += [
+            *times(case, taken, "the host"),
+            Row(case, "time per frame", statistics.median(taken["wall"][0]) / options.frames * 1e3, "ms"),
+            memory_row(case, above, theirs, "the host", "peak above the frames"),
+        ]
+    print_rows(rows)
 
-        def ratio(key: str, pairs: list[list[dict[str, float]]] = pairs) -> Ratio:
-            return Ratio(*([pair[side][key] for pair in pairs] for side in (1, 0)))
 
-        above = [statistics.median(pair[side]["above"] for pair in pairs) for side in (1, 0)]
-        frame = f"{ratio('wall').median / options.frames * 1e3:.1f}"
-        rows.append((who, ratio("wall"), ratio("processor"), frame, *(f"{each:.0f}" for each in above)))
-    times = "time / host, clock", "time / host, processor", "ms per frame"
-    print_table(("crf", *times, "peak above the frames, MiB", "the host's, MiB"), rows)
+def in_pairs(who: str, other: str, options: argparse.Namespace) -> dict[str, list[list[float]]]:
+    """What `measure` tells of one and of another, one after the other in each run: by key, the lists of both."""
+    pairs = [[measure(each, options) for each in (who, other)] for _ in range(options.runs)]
+    return {key: [[pair[side][key] for pair in pairs] for side in (0, 1)] for key in pairs[0][0]}
+
+
+def times(case: str, taken: dict[str, list[list[float]]], to: str) -> list[Row]:
+    return [
+        time_row(case, *taken["wall"], to, "time by the clock"),
+        time_row(case, *taken["processor"], to, "time of the processor"),
+    ]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""DynamiCrafter (arXiv:2310.12190, section 3): image tokens next to the text, and visual detail guidance.
+"""DynamiCrafter (arXiv:2310.12190, sections 3.2 and 4.1): image tokens next to the text, and visual detail guidance.
 
 Also the one place where pictures become image tokens, of an adapter's projection or of the checkpoint's own.
 """
@@ -191,7 +191,7 @@ def usual(base: Any, folder: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ImageProjectionMethod(Method):
-    """Image streams in the cross-attentions (section 3.1), and the image's latent at the first convolution (3.2).
+    """Image streams in the cross-attentions, and the image's latent at the first convolution (section 3.2).
 
     Attributes:
         module: what enters the U-Net.

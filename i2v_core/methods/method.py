@@ -94,7 +94,7 @@ class Training:
         options: frozen dataclass of what `[method.options]` may hold.
         new: (base, adapter's configuration) -> the adapter's module at its start.
         trains: (name of a weight of the base, options) -> whether it is trained, and saved with the adapter.
-        learning_rates: (options) -> the paper's, by network ("adapter", "unet"); for what a configuration does not name.
+        learning_rates: (options) -> the paper's, by network ("adapter", "unet"), where a configuration names none.
         text_drop, image_drop: the paper's shares; None for a method that cannot do without the image.
         drop_mode: how the paper draws them, as in `ConditioningConfig`.
         data: what section `data` says of files where a configuration does not: the paper's frames in time.

@@ -1,6 +1,6 @@
 """Spatial and temporal transformers of the video U-Net (LVDM names), with dual cross-attention.
 
-DynamiCrafter (arXiv:2310.12190), section 3.1, equation 4: text and image tokens are two streams with one query.
+DynamiCrafter (arXiv:2310.12190), section 3.2, equation 4: text and image tokens are two streams with one query.
 """
 
 from collections.abc import Callable, Mapping, Sequence

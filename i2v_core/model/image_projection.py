@@ -1,4 +1,4 @@
-"""Image projection of DynamiCrafter (arXiv:2310.12190), section 3.1: a query transformer from image features to tokens.
+"""Image projection of DynamiCrafter (arXiv:2310.12190), section 3.2: a query transformer from image features to tokens.
 
 Learned queries (16 for each of 16 frames, or 16 shared by all) attend to the tokens of an image encoder.
 """

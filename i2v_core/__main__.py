@@ -60,7 +60,7 @@ def story(arguments: argparse.Namespace) -> None:
         handover=arguments.handover, color_match=arguments.color_match,
         on_step=lambda part, step, steps: progress(f"part {part + 1}/{len(parts)}, step {step + 1}/{steps}"),
     )  # fmt: skip
-    drift = color_drift(told.clip[:, [*told.joins, -1]], told.clip[:, 0])
+    drift = [value for scene, ends in told.scenes() for value in color_drift(scene[:, ends], scene[:, 0])]
     progress(f"color drift at the end of each part, in levels of 255: {', '.join(f'{value:.1f}' for value in drift)}")
     written = write_video(arguments.output, clip_to_frames(told.clip).cpu(), arguments.fps)
     print(written.path)

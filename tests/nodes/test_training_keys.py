@@ -12,7 +12,7 @@ CLOSED = {
     "method.name", "train.output_dir", "train.device", "train.resume_from_checkpoint", "train.output_name",
     "train.dataloader_num_workers", "train.find_unused_parameters", "model.pretrained_model_name_or_path", "model.vae",
     "model.image_encoder", "data.path", "data.cache_directory", "data.confined", "data.photographs",
-    "diffusion.prediction", "validation.image", "logging.report_to", "optim.param_groups", "method.options.begin_with",
+    "diffusion.prediction", "diffusion.betas", "validation.image", "logging.report_to", "optim.param_groups", "method.options.begin_with",
     "method.options.encoder_file", "method.adapter.channels", "method.adapter.image_features", "method.adapter.sites",
     "method.adapter.projection.image_features", "method.adapter.projection.output_features",
     "method.adapter.injection.sites", "method.adapter.injection.context_dim",

@@ -5,6 +5,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import Literal
 
@@ -13,7 +14,17 @@ from torch import Tensor
 from ..decoding import RATES, check_ranges
 from ..files import StrPath
 from ..text_files import LARGE, read_json, read_text
-from ..video import Clip, FitMode, fit_image, frames_to_clip, index_frames, read_picture, read_video, to_model_range
+from ..video import (
+    Clip,
+    FitMode,
+    FrameIndex,
+    fit_image,
+    frames_to_clip,
+    index_frames,
+    read_picture,
+    read_video,
+    to_model_range,
+)
 from .measures import asked_motion
 
 VIDEOS = (".mp4", ".webm", ".mkv", ".mov")
@@ -55,8 +66,7 @@ class ClipProtocol:
     def read(self, path: Path) -> Clip:
         """Read a clip; raises as `read_video` does, for example if the file has fewer frames."""
         index = index_frames(path)
-        rate = index.fps / self.stride if self.fps is None else self.fps
-        available = max(1, round(float(index.duration) * float(rate)))
+        available, rate = self._available(index)
         spare = 0 if self.frames is None else max(available - self.frames, 0)
         if self.start == "random":
             digest = hashlib.sha256(f"{self.seed}/{path.stem}".encode()).digest()
@@ -67,6 +77,14 @@ class ClipProtocol:
             path, start=float(first / rate), frames=self.frames, fps=self.fps, stride=self.stride, size=self.size,
             mode=self.fit, index=index,
         )  # fmt: skip
+
+    def available(self, path: Path) -> int:
+        """How many frames a file has at this rate; raises as `index_frames`."""
+        return self._available(index_frames(path))[0]
+
+    def _available(self, index: FrameIndex) -> tuple[int, Fraction | float]:
+        rate = index.fps / self.stride if self.fps is None else self.fps
+        return max(1, round(float(index.duration) * float(rate))), rate
 
 
 @dataclass(frozen=True)

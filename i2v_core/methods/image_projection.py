@@ -191,7 +191,7 @@ def usual(base: Any, folder: Any) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class ImageProjectionMethod(Method):
-    """Image streams in the cross-attentions, and the image's latent at the first convolution (section 3.2).
+    """Image streams in the cross-attentions (equation 4), and the image's latent at the first convolution.
 
     Attributes:
         module: what enters the U-Net.

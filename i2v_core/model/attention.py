@@ -288,9 +288,17 @@ class TransformerBlock(nn.Module):
 class Transformer(nn.Module):
     """Group norm and linear projections around transformer blocks; subclasses choose the tokens."""
 
-    def __init__(self, channels: int, inner: int, block: TransformerBlock, operations: Any, **factory: Any) -> None:
+    def __init__(
+        self,
+        channels: int,
+        inner: int,
+        block: TransformerBlock,
+        operations: Any,
+        norm_groups: int = 32,
+        **factory: Any,
+    ) -> None:
         super().__init__()
-        self.norm = operations.GroupNorm(32, channels, eps=1e-6, **factory)
+        self.norm = operations.GroupNorm(norm_groups, channels, eps=1e-6, **factory)
         self.proj_in = operations.Linear(channels, inner, **factory)
         self.transformer_blocks = nn.ModuleList([block])
         self.proj_out = operations.Linear(inner, channels, **factory)

@@ -43,7 +43,7 @@ def use_channels_last(network: nn.Module) -> None:
 class TemporalConvolution(nn.Module):
     """Four convolutions over the frames, added to their input; group norms see all frames together."""
 
-    def __init__(self, channels: int, operations: Any, **factory: Any) -> None:
+    def __init__(self, channels: int, operations: Any, norm_groups: int = 32, **factory: Any) -> None:
         super().__init__()
 
         def convolution() -> nn.Module:
@@ -51,7 +51,7 @@ class TemporalConvolution(nn.Module):
             return layer(channels, channels, (3, 1, 1), padding=(1, 0, 0), **factory)
 
         def norm() -> nn.Module:
-            return operations.GroupNorm(32, channels, **factory)
+            return operations.GroupNorm(norm_groups, channels, **factory)
 
         # Index 2 of the later stages is the reference's dropout, inert here; it keeps the checkpoint's numbering.
         self.conv1 = nn.Sequential(norm(), nn.SiLU(inplace=True), convolution())
@@ -74,17 +74,18 @@ class ResBlock(nn.Module):
         embedding_features: int,
         temporal_convolution: bool,
         operations: Any,
+        norm_groups: int = 32,
         **factory: Any,
     ) -> None:
         super().__init__()
         self.in_layers = nn.Sequential(
-            operations.GroupNorm(32, in_channels, **factory),
+            operations.GroupNorm(norm_groups, in_channels, **factory),
             nn.SiLU(inplace=True),
             operations.Conv2d(in_channels, out_channels, 3, padding=1, **factory),
         )
         self.emb_layers = nn.Sequential(nn.SiLU(), operations.Linear(embedding_features, out_channels, **factory))
         self.out_layers = nn.Sequential(
-            operations.GroupNorm(32, out_channels, **factory),
+            operations.GroupNorm(norm_groups, out_channels, **factory),
             nn.SiLU(inplace=True),
             nn.Identity(),
             operations.Conv2d(out_channels, out_channels, 3, padding=1, **factory),
@@ -92,7 +93,9 @@ class ResBlock(nn.Module):
         same = in_channels == out_channels
         self.skip_connection = nn.Identity() if same else operations.Conv2d(in_channels, out_channels, 1, **factory)
         # The misspelled name is the checkpoints' own.
-        self.temopral_conv = TemporalConvolution(out_channels, operations, **factory) if temporal_convolution else None
+        self.temopral_conv: TemporalConvolution | None = None
+        if temporal_convolution:
+            self.temopral_conv = TemporalConvolution(out_channels, operations, norm_groups, **factory)
 
     def forward(self, h: Tensor, embedding: Tensor, frames: int) -> Tensor:
         """`(b t) c h w` with an embedding `b e` of each clip."""

@@ -1,7 +1,7 @@
-"""DynamiCrafter (arXiv:2310.12190) as an adapter: its two ways of the image into a base that has neither.
+"""DynamiCrafter (arXiv:2310.12190, section 3.2) as an adapter: its two ways of the image into a base that has neither.
 
-Both are section 3.2. The text-aligned context: an image projection, and an image stream beside the text in every
-spatial cross-attention (equation 4). Visual detail guidance: the image's latent at the first convolution.
+The text-aligned context: an image projection, and an image stream beside the text in every spatial
+cross-attention (equation 4). Visual detail guidance: the image's latent at the first convolution.
 """
 
 from collections.abc import Mapping

@@ -58,6 +58,7 @@ class VideoUNetConfig:
     fps_embedding: bool = False
     default_fps: int = 24
     pooled_text_dim: int | None = None  # our own models only
+    norm_groups: int = 32  # our own: in narrow layers groups of one or two channels erase what is the same everywhere
 
     @property
     def embedding_features(self) -> int:
@@ -290,6 +291,10 @@ class LayerFactory:
     def _kw(self) -> dict[str, Any]:
         return {"operations": self.operations, **self.factory}
 
+    @property
+    def _normed(self) -> dict[str, Any]:
+        return {"norm_groups": self.config.norm_groups, **self._kw}
+
     def mlp(self, in_features: int, out_features: int) -> nn.Sequential:
         return embedding_mlp(in_features, out_features, **self._kw)
 
@@ -303,7 +308,7 @@ class LayerFactory:
         return Upsample(channels, **self._kw)
 
     def output(self, channels: int) -> nn.Sequential:
-        norm = self.operations.GroupNorm(32, channels, **self.factory)
+        norm = self.operations.GroupNorm(self.config.norm_groups, channels, **self.factory)
         return nn.Sequential(norm, nn.SiLU(inplace=True), self.convolution(channels, self.config.out_channels))
 
     def level(self, level: int, in_channels: int, channels: int) -> list[nn.Module]:
@@ -323,7 +328,7 @@ class LayerFactory:
 
     def _residual(self, in_channels: int, channels: int) -> ResBlock:
         config = self.config
-        return ResBlock(in_channels, channels, config.embedding_features, config.temporal_convolution, **self._kw)
+        return ResBlock(in_channels, channels, config.embedding_features, config.temporal_convolution, **self._normed)
 
     def _transformers(self, channels: int) -> Iterator[nn.Module]:
         heads = self.config.heads(channels)
@@ -336,7 +341,7 @@ class LayerFactory:
         attn1 = SelfAttention(channels, heads, head_dim, **shared)
         attn2 = DualCrossAttention(channels, config.context_dim, heads, head_dim, config.image_gate, **shared)
         block = TransformerBlock(channels, attn1, attn2, **self._kw)
-        return SpatialTransformer(channels, channels, block, **self._kw)
+        return SpatialTransformer(channels, channels, block, **self._normed)
 
     def _temporal(self, channels: int, heads: int, head_dim: int) -> TemporalTransformer:
         inner = heads * head_dim
@@ -346,7 +351,7 @@ class LayerFactory:
             self._frame_attention(inner, heads, head_dim),
             **self._kw,
         )
-        return TemporalTransformer(channels, inner, block, **self._kw)
+        return TemporalTransformer(channels, inner, block, **self._normed)
 
     def _frame_attention(self, inner: int, heads: int, head_dim: int) -> nn.Module:
         if self.config.relative_position is not None:

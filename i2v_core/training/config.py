@@ -223,6 +223,8 @@ class LoggingConfig:
         logging_steps: between two rows of `log.jsonl`.
         probe_steps: between two probes of what words and picture are worth (`probe.py`), in the log's rows; 0 for none.
         probe_clips: answered by each of them, twelve times.
+        probe_unseen: of pictures and phrases that no training saw; false takes new clips of the training's own, for a
+            base that knows by name only what it has seen.
         plan_steps: measured before the first step to tell how long it will take, without changing anything; 0 for none.
     """
 
@@ -230,6 +232,7 @@ class LoggingConfig:
     logging_steps: int = 20
     probe_steps: int = 500
     probe_clips: int = 8
+    probe_unseen: bool = True
     plan_steps: int = 2
 
     def __post_init__(self) -> None:

@@ -124,8 +124,11 @@ class Engine:
         self.progress = Progress(task.name, "preparing", 0, config.train.max_train_steps)
         self.progress_file = ProgressFile(self.folder / "progress.json")
         self.stop = Stop(self.accelerator)
-        clips, batch = config.logging.probe_clips, config.train.train_batch_size
-        self.probe = Probe(task.objective.loss, task.data, task.autoencoder, clips, batch, task.timesteps)
+        batch, said = config.train.train_batch_size, config.logging
+        self.probe = Probe(
+            task.objective.loss, task.data, task.autoencoder, said.probe_clips, batch, task.timesteps,
+            said.probe_unseen,
+        )  # fmt: skip
 
     def clear(self) -> None:
         """Clear the run's folder of what a killed run left; no other training may be in it."""

@@ -41,13 +41,13 @@ class ProbeClips:
 
 
 def probe_clips(
-    data: ClipData, autoencoder: ClipEncoder, clips: int, batch_size: int, device: torch.device | str
+    data: ClipData, autoencoder: ClipEncoder, clips: int, batch_size: int, device: torch.device | str, unseen: bool
 ) -> list[ProbeClips]:
-    """The clips of a probe, held out where the data can, in batches of at least two.
+    """The clips of a probe, of no training's pictures if `unseen` and the data can, in batches of at least two.
 
     A wrong caption is the clip's own with another motion, or another clip's where the data does not know motions.
     """
-    source = data.held_out() if isinstance(data, MotionData) else data
+    source = data.held_out() if unseen and isinstance(data, MotionData) else data
     size, batches = max(2, batch_size), list[ProbeClips]()
     for first in range(PROBE_OFFSET, PROBE_OFFSET + clips, size):
         items = range(first, min(first + size, PROBE_OFFSET + max(2, clips)))
@@ -94,6 +94,7 @@ class Probe:
         loss: of the run's objective.
         clips, batch_size: how many clips, and how many at once.
         timesteps: of the schedule.
+        unseen: of pictures and phrases that no training saw, where the data can.
     """
 
     loss: LossFunction
@@ -102,10 +103,11 @@ class Probe:
     clips: int
     batch_size: int
     timesteps: int
+    unseen: bool = True
     _batches: list[ProbeClips] | None = None
 
     def row(self, device: torch.device | str) -> dict[str, float]:
         """The numbers of the weights as they are; see `probe`."""
         if self._batches is None:
-            self._batches = probe_clips(self.data, self.autoencoder, self.clips, self.batch_size, device)
+            self._batches = probe_clips(self.data, self.autoencoder, self.clips, self.batch_size, device, self.unseen)
         return probe(self.loss, self._batches, self.timesteps)

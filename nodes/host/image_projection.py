@@ -22,9 +22,13 @@ from ...i2v_core.weights.contents import below
 from ..convert import pictures_to_core
 from ..sockets import GivenAdapter
 from .adapters import attach_network, check_method, manage, require_kind
-from .network import HostVideoUNet, network_call, run_with
+from .network import HostVideoUNet, method_wrapper
 
 KIND = "image_projection"
+NO_TOKENS = (
+    "This model sees the given image through an image projection and got no image tokens: connect image_projection of "
+    "Apply Image Projection to Encode Image for I2V."
+)
 
 
 @dataclass(frozen=True)
@@ -128,29 +132,6 @@ def apply_image_projection(model: Any, adapter: GivenAdapter) -> Any:
     patched, injection = attach_network(model, adapter, build, below(contents.tensors, "injection."))
     method = ImageProjectionMethod(injection)
     check_method(method, unet, adapter.name)
-    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KIND, inject(method))
+    wrapper = method_wrapper(method, "image_tokens", NO_TOKENS)
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KIND, wrapper)
     return patched
-
-
-def inject(method: ImageProjectionMethod) -> Callable[..., Tensor]:
-    """A wrapper of the network that adds the streams, and the image's latent where the adapter wants it."""
-
-    def wrapper(
-        executor: Any,
-        x: Tensor,
-        timesteps: Tensor,
-        context: Tensor,
-        y: Tensor | None = None,
-        control: Any = None,
-        options: Any = None,
-        **conditions: Any,
-    ) -> Tensor:
-        call = network_call(x, timesteps, context, y, options, **conditions)
-        if call.conditions.image_tokens is None:
-            raise ValueError(
-                "This model sees the given image through an image projection and got no image tokens: connect "
-                "image_projection of Apply Image Projection to Encode Image for I2V."
-            )
-        return run_with(executor, (x, timesteps, context, y, control, options), conditions, method.seams(call))
-
-    return wrapper

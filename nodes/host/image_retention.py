@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import comfy.conds
@@ -16,12 +15,13 @@ from ...i2v_core.model.image_retention import ImageRetention
 from ..convert import pictures_to_core
 from ..sockets import GivenAdapter
 from .adapters import attach, check_method, require_kind
-from .network import HostVideoUNet, network_call, run_with
+from .network import HostVideoUNet, method_wrapper
 from .sampling import in_range
 
 KIND = "image_retention"
 PIXELS, HINT = "i2v_image_pixels", "i2v_image_hint"
 MODELS = f"i2v_{KIND}"
+NO_HINT = "Image retention runs in the host's samplers only: this one calls the network by itself."
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +50,10 @@ def apply_image_retention(model: Any, adapter: GivenAdapter, strength: float, st
     method, sampling = ImageRetentionMethod(branch, strength), patched.get_model_object("model_sampling")
     check_method(method, unet, adapter.name)
     patched.add_wrapper_with_key(WrappersMP.SAMPLER_SAMPLE, KIND, find_hints(branch))
-    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KIND, retain(method, sampling, start, end))
+    wrapper = method_wrapper(
+        method, "image_hint", NO_HINT, lambda options: in_range(sampling, options["sigmas"], start, end)
+    )
+    patched.add_wrapper_with_key(WrappersMP.DIFFUSION_MODEL, KIND, wrapper)
     return patched
 
 
@@ -71,33 +74,6 @@ def find_hints(branch: ImageRetention) -> Callable[..., Any]:
                     hints[id(pixels)] = branch.hint(pictures_to_core(pixels).to(guider.model_patcher.load_device))
                 condition["model_conds"][HINT] = ClipCondition(hints[id(pixels)])
         return executor(guider, sigmas, extra, callback, noise, *rest)
-
-    return wrapper
-
-
-def retain(method: ImageRetentionMethod, sampling: Any, start: float, end: float) -> Callable[..., Tensor]:
-    """A wrapper of the network that adds what the branch finds, in a part of the sampling."""
-
-    def wrapper(
-        executor: Any,
-        x: Tensor,
-        timesteps: Tensor,
-        context: Tensor,
-        y: Tensor | None,
-        control: Any,
-        options: dict[str, Any],
-        **conditions: Any,
-    ) -> Tensor:
-        hint = conditions.pop(HINT, None)
-        if hint is None:
-            raise ValueError("Image retention runs in the host's samplers only: this one calls the network by itself.")
-        inputs = (x, timesteps, context, y, control, options)
-        if not in_range(sampling, options["sigmas"], start, end):
-            return executor(*inputs, **conditions)
-        call = network_call(x, timesteps, context, y, options, **conditions)
-        hint = hint.repeat_interleave(len(call.x) // len(hint), dim=0).to(x)
-        call = replace(call, conditions=replace(call.conditions, image_hint=hint))
-        return run_with(executor, inputs, conditions, method.seams(call))
 
     return wrapper
 

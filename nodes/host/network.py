@@ -1,6 +1,6 @@
 """`VideoUNet` behind the host's calling convention for diffusion models."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 import comfy.ldm.modules.attention
@@ -10,7 +10,7 @@ from einops import rearrange
 from torch import Tensor
 
 from ...i2v_core.conditions import Conditions
-from ...i2v_core.methods import NetworkCall
+from ...i2v_core.methods import Method, NetworkCall
 from ...i2v_core.model.seams import AfterBlock, BlockAddress, Residuals, Seams
 from ...i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from ..convert import clips_to_rows, rows_to_clips
@@ -82,6 +82,35 @@ class HostVideoUNet(VideoUNet):
         return clips_to_rows(super().forward(**call.inputs, seams=added, reuse=reuse))
 
 
+def method_wrapper(
+    method: Method, needs: str, refusal: str, active: Callable[[Mapping[str, Any]], bool] = lambda options: True
+) -> Callable[..., Tensor]:
+    """A wrapper of the network that adds what a method does at a call.
+
+    Args:
+        needs: field of `Conditions` without which the call is refused, in the words of `refusal`.
+        active: of the host's options; where it is not, the call passes as it is.
+    """
+
+    def wrapper(
+        executor: Any,
+        x: Tensor,
+        timesteps: Tensor,
+        context: Tensor,
+        y: Tensor | None = None,
+        control: Control | None = None,
+        transformer_options: Any = None,
+        **conditions: Any,
+    ) -> Tensor:
+        call = network_call(x, timesteps, context, y, transformer_options, **conditions)
+        if getattr(call.conditions, needs) is None:
+            raise ValueError(refusal)
+        seams = method.seams(call) if active(transformer_options or {}) else Seams()
+        return run_with(executor, (x, timesteps, context, y, control, transformer_options), conditions, seams)
+
+    return wrapper
+
+
 def run_with(executor: Any, inputs: Sequence[Any], conditions: Mapping[str, Any], seams: Seams) -> Tensor:
     """Call the network, or the next wrapper around it, with what a method adds to that of the wrappers before."""
     added = (conditions.get(SEAMS) or Seams()) + seams
@@ -125,11 +154,13 @@ def network_call(
     clip_tokens: Tensor | None = None,
     fps: float | None = None,
     image_detail: Tensor | None = None,
+    i2v_image_hint: Tensor | None = None,
     **_: Any,
 ) -> NetworkCall:
     """The host's rows `(n b t) ...` as a call of the core's network, one clip for each branch and video.
 
-    `frame_tokens` and `clip_tokens` are `(n b t) k d`; the latter, and the image's latent, repeat within a clip.
+    `frame_tokens` and `clip_tokens` are `(n b t) k d`; the latter, and the image's latent, repeat within a clip. The
+    hint of image retention is one for each branch, `n c h w`.
     """
     frames = frames_of_call(x, options, num_video_frames)
     tokens = None if clip_tokens is None else clip_tokens[::frames]
@@ -139,12 +170,16 @@ def network_call(
     latent = None
     if image_detail is not None:
         latent = image_detail[:: len(image_detail) // len(times)][:, :, None].to(x)
+    hint = None
+    if i2v_image_hint is not None:
+        hint = i2v_image_hint.repeat_interleave(len(times) // len(i2v_image_hint), dim=0).to(x)
     conditions = Conditions(
         text=context[::frames],
         pooled_text=None if y is None else y[::frames],
         image_latent=latent,
         image_tokens=tokens,
         fps=None if fps is None else torch.full_like(times, fps),
+        image_hint=hint,
     )
     return NetworkCall(rows_to_clips(x, frames), times, conditions)
 

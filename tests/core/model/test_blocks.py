@@ -85,3 +85,12 @@ def test_a_convolution_over_frames_is_the_one_in_three_dimensions(layer: type[nn
     ours.load_state_dict(theirs.state_dict())
     clip = seeded_normal("clip", (2, 4, 5, 3, 7))
     torch.testing.assert_close(ours(clip), theirs(clip), atol=1e-6, rtol=1e-6)
+
+
+def test_groups_of_one_channel_are_deaf_to_time_and_text() -> None:
+    """A shift that is the same everywhere gets lost in the norm behind it, unless a group has several channels."""
+    h, embeddings = seeded_normal("h", (2, 32, 4, 3)), [seeded_normal(name, (1, 16)) for name in ("one", "other")]
+    deaf, hears = (seed(ResBlock(32, 32, 16, False, nn, norm_groups=groups)) for groups in (32, 4))
+    first, second = ([block(h, embedding, 2) for embedding in embeddings] for block in (deaf, hears))
+    torch.testing.assert_close(first[0], first[1], rtol=0, atol=1e-4)
+    assert (second[0] - second[1]).abs().max() > 0.1

@@ -265,3 +265,9 @@ def test_heads_never_vanish_in_narrow_levels() -> None:
     assert VideoUNetConfig().heads(320) == (5, 64)
     assert VideoUNetConfig().heads(32) == (1, 32)
     assert VideoUNetConfig(num_heads=8).heads(640) == (8, 80)
+
+
+def test_all_group_norms_have_the_groups_of_the_configuration() -> None:
+    unet = VideoUNet(replace(EVERYTHING, norm_groups=8))
+    norms = {module.num_groups for module in unet.modules() if isinstance(module, nn.GroupNorm)}
+    assert norms == {8}

@@ -92,6 +92,8 @@ def audit(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Measure results or a protocol's clips, or ask people; with neither, how often a model moves as it is asked to."""
     if arguments.folders or arguments.protocol or arguments.study or arguments.study_results:
+        if arguments.initialization or arguments.lossy_first_frame:
+            raise ValueError("--initialization is of the measurement of motion alone; a protocol file names its own")
         from .evaluation.command import evaluate_files
 
         if path := evaluate_files(arguments, progress):

@@ -87,8 +87,6 @@ def find_sources(protocol: GenerationProtocol, cut: ClipProtocol) -> Sources:
 def load_task(source: Source, protocol: GenerationProtocol, cut: ClipProtocol) -> Task:
     """Read what a clip needs, at the size of the protocol."""
     seed = protocol.seed + source.number
-    if source.problem and (protocol.text == "caption" or source.video is None):
-        return source.problem
     if source.picture is None and source.video is None:
         return _moving_crop(source, protocol, cut, seed)
     truth = None if source.video is None else read_clip(source.video, cut)[0]
@@ -150,6 +148,8 @@ def _of_entry(entry: Entry, folders_are_categories: bool) -> Source:
 
 def _problem(source: Source, protocol: GenerationProtocol, cut: ClipProtocol) -> str:
     """Why a clip cannot be used; nothing if it can."""
+    if source.problem and (protocol.text == "caption" or source.video is None):
+        return source.problem
     if source.picture is None and source.video is None:
         return "is no video file of its own: unpack archives, and make videos of folders of pictures"
     if protocol.text == "caption" and source.caption is None:

@@ -41,6 +41,18 @@ def peak_memory(function: Callable[[], object]) -> int:
     return memory.peak
 
 
+def above_weights(step: Callable[[], object], device: str) -> int:
+    """Peak bytes beside what was there before: allocated on CUDA, else counted tensor by tensor."""
+    if device != "cuda":
+        return peak_memory(step)
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    step()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
 def process_peak() -> int:
     """Most memory that this process has had so far, in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

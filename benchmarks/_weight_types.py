@@ -14,9 +14,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from _peers import print_table
-from _step_cache import generate
-from _unseen import moves_followed, unseen_clips
+from _rows import Row, print_rows
+from _unseen import generate, moves_followed, unseen_clips
 
 from i2v_core import load_checkpoint
 from i2v_core.__main__ import DEMO
@@ -41,8 +40,12 @@ def main() -> None:
         reference = clips if reference is None else reference
         followed = moves_followed(clips, items)
         near = psnr(clips.transpose(1, 2), reference.transpose(1, 2)).mean().item()
-        rows.append((dtype, dtype.itemsize, f"{near:.1f}", f"{sum(followed)} of {len(items)}"))
-    print_table(("weights", "bytes each", "PSNR to full weights, dB", "prompt followed"), rows)
+        rows += [
+            Row(str(dtype), "bytes of a weight", dtype.itemsize, "B", dtype.itemsize / 4, "torch.float32"),
+            Row(str(dtype), "PSNR to full weights", near, "dB"),
+            Row(str(dtype), "prompt followed", sum(followed), f"of {len(items)}"),
+        ]
+    print_rows(rows)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,11 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from _measure import Ratio, in_turn
+from _host import ROOT
+from _measure import above_weights, in_turn
 from _options import benchmark_options, read_options
-from _peers import MIB, ROOT, above_weights, check_equal, difference, print_table
+from _peers import check_equal, difference
+from _rows import Row, memory_row, print_rows, time_row
 
 from i2v_core import load_checkpoint
 from i2v_core.conditions import Conditions
@@ -30,6 +32,7 @@ from i2v_core.weights import load_adapter
 SCALES = {1: (1.0, 1.0), 2: (3.0, 3.0), 3: (3.0, 2.0)}  # passes: text and image scale
 SETTINGS = [(1, False), (2, False), (2, True), (3, False), (3, True)]  # passes, and whether as one batch
 ALLOWED = 1.05
+ACTIVATIONS = "memory of activations"
 
 
 def measure(step: Callable[[int, bool], Callable[[], Tensor]], runs: int, device: str) -> None:
@@ -40,22 +43,19 @@ def measure(step: Callable[[int, bool], Callable[[], Tensor]], runs: int, device
     # One pass right before each setting, because load on the machine changes within seconds.
     paired = [run for setting in SETTINGS[1:] for run in (steps[SETTINGS[0]], steps[setting])]
     times = in_turn(paired, runs)
-    alone, rows = memory[SETTINGS[0]], []
-    for setting, one, its in zip(SETTINGS[1:], times[::2], times[1::2], strict=True):
-        passes, together = setting
-        share = Ratio(its, [passes * each for each in one])
-        held = statistics.median(a / b for a, b in zip(share.times, share.others, strict=True)) <= ALLOWED
-        rows.append(
-            (
-                passes, "together" if together else "in turn", Ratio(its, one), share,
-                "yes" if held else "no", f"{memory[setting] / alone:.2f}",
-            )
-        )  # fmt: skip
-    seconds = statistics.median(one for its in times[::2] for one in its)
-    print(f"one pass: {seconds * 1000:.0f} ms, {alone / MIB:.1f} MiB of activations")
-    print_table(
-        ("passes", "how", "time / one pass", "of as many single ones", f"at most {ALLOWED}", "memory / one pass"), rows
-    )
+    alone = memory[SETTINGS[0]]
+    singles = [one for its in times[::2] for one in its]
+    rows = [time_row("1 pass", singles), memory_row("1 pass", alone, measured=ACTIVATIONS)]
+    for (passes, together), one, its in zip(SETTINGS[1:], times[::2], times[1::2], strict=True):
+        case, many = f"{passes} passes {'together' if together else 'in turn'}", [passes * each for each in one]
+        above = max(0, statistics.median(a / b for a, b in zip(its, many, strict=True)) / ALLOWED - 1)
+        rows += [
+            time_row(case, its, one, "1 pass"),
+            time_row(case, its, many, "as many single ones"),
+            Row(case, f"above {ALLOWED} of as many single ones", above * 100, "%"),
+            memory_row(case, memory[passes, together], alone, "1 pass", ACTIVATIONS),
+        ]
+    print_rows(rows)
 
 
 @torch.inference_mode()

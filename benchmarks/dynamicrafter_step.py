@@ -8,7 +8,6 @@ Usage: `python3 dev.py bench --runs 5`; in full: `python benchmarks/dynamicrafte
 """
 
 import argparse
-import statistics
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -21,9 +20,10 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _floor import floor_of
-from _measure import Ratio, in_turn, matrix_rate, read_rate
+from _measure import above_weights, in_turn, matrix_rate, read_rate
 from _options import benchmark_options, read_options
-from _peers import MIB, above_weights, check_equal, compile_and_warm, difference, print_table, seeded_weights
+from _peers import check_equal, compile_and_warm, difference, seeded_weights
+from _rows import floor_row, memory_row, print_rows, time_row
 
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 
@@ -74,14 +74,14 @@ def measure(name: str, unet: VideoUNet, inputs: dict[str, Any], options: argpars
         pairs[COMPILED] = taken[FIRST]
     least = floor.seconds(matrix_rate(device, dtype), read_rate(device))
     print(f"{name}: {FRAMES} frames, latents {inputs['x'].shape[-1]} x {inputs['x'].shape[-2]}, {dtype}, {device}")
-    rows = [
-        (
-            step, f"{statistics.median(its):.3f}", Ratio(its, pairs[step]), f"{memory[step] / MIB:.0f}",
-            f"{least / statistics.median(its):.0%}",
-        )
-        for step, its in taken.items()
-    ]  # fmt: skip
-    print_table(("step", "s", "time / first step", "above weights, MiB", "share of the floor"), rows)
+    rows = []
+    for step, its in taken.items():
+        rows += [
+            time_row(step, its, pairs[step], FIRST),
+            memory_row(step, memory[step], memory[FIRST], FIRST),
+            floor_row(step, least, its),
+        ]
+    print_rows(rows)
 
 
 @torch.inference_mode()

@@ -7,7 +7,6 @@ allocated at most, else the tensors that a stage made, and the largest size of t
 Usage: `python3 dev.py bench --runs 3`, or by itself with `--models demo`.
 """
 
-import statistics
 import sys
 import tempfile
 from collections.abc import Callable
@@ -20,9 +19,11 @@ from torch import Tensor, nn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from _measure import Ratio, in_turn, process_peak
+from _host import ROOT
+from _measure import above_weights, in_turn, process_peak
 from _options import benchmark_options, read_options
-from _peers import MIB, ROOT, above_weights, print_table, seeded_weights
+from _peers import seeded_weights
+from _rows import MIB, memory_row, print_rows, time_row
 
 from i2v_core import generate, load_checkpoint
 from i2v_core.__main__ import DEMO
@@ -148,16 +149,18 @@ class Generation:
 
 def measure(name: str, generation: Generation, runs: int, device: str) -> None:
     """Print the table of a model's stages."""
-    memory = [above_weights(stage, device) / MIB for stage in generation.stages()]
+    memory = [above_weights(stage, device) for stage in generation.stages()]
     times = in_turn(generation.stages(), runs)
     whole = [sum(run) for run in zip(*times, strict=True)]
     shape: Tensor = generation.clip
     print(f"\n{name}, {shape.shape[1]} frames of {shape.shape[3]} x {shape.shape[2]}, {generation.dtype}, {device}")
-    rows = [
-        (stage, f"{statistics.median(its):.2f}", Ratio(its, whole), f"{held:.0f}")
-        for stage, its, held in zip(STAGES, times, memory, strict=True)
-    ]
-    print_table(("stage", "s", "share of the whole", "beside what was there, MiB"), rows)
+    rows = []
+    for stage, its, held in zip(STAGES, times, memory, strict=True):
+        rows += [
+            time_row(stage, its, whole, "the whole"),
+            memory_row(stage, held, measured="memory above what was there"),
+        ]
+    print_rows(rows)
     seconds = ", ".join(f"{run:.1f}" for run in whole)
     kind, peak = "process", process_peak()
     if device == "cuda":

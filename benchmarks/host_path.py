@@ -8,7 +8,6 @@ Usage: `python3 dev.py bench --runs 5`; the full width: `python benchmarks/host_
 """
 
 import importlib
-import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,9 +20,11 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _floor import Floor, weight_bytes
-from _measure import Ratio, in_turn, matrix_rate, read_rate
+from _host import import_pack
+from _measure import above_weights, in_turn, matrix_rate, read_rate
 from _options import benchmark_options, read_options
-from _peers import MIB, above_weights, check_equal, difference, import_pack, print_table, seeded_weights
+from _peers import check_equal, difference, seeded_weights
+from _rows import floor_row, memory_row, print_rows, time_row
 from torch.utils.flop_counter import FlopCounterMode
 
 BRANCHES, CONTEXT, LEVELS = 2, 768, (1, 2, 4, 4)
@@ -75,14 +76,14 @@ def measure(sides: dict[str, nn.Module], x: Tensor, text: Tensor, runs: int) -> 
         steps[OURS]()
     floor = Floor(counter.get_total_flops(), weight_bytes(sides[OURS]), 0)
     least = floor.seconds(max(rate, matrix_rate(device, dtype)), read_rate(device))
-    rows = [
-        (
-            name, f"{statistics.median(its):.2f}", Ratio(its, taken[HOST]), f"{memory[name] / MIB:.0f}",
-            f"{memory[name] / memory[HOST]:.2f}", f"{least / statistics.median(its):.0%}",
-        )
-        for name, its in taken.items()
-    ]  # fmt: skip
-    print_table(("step", "s", "time / host", "above weights, MiB", "memory / host", "share of the floor"), rows)
+    rows = []
+    for name, its in taken.items():
+        rows += [
+            time_row(name, its, taken[HOST], HOST),
+            memory_row(name, memory[name], memory[HOST], HOST),
+            floor_row(name, least, its),
+        ]
+    print_rows(rows)
 
 
 @torch.inference_mode()

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _measure import matrix_rate, peak_memory, read_rate, seconds
 from _options import benchmark_options, read_options
+from _rows import Row, memory_row, print_rows
 
 from i2v_core.conditions import Conditions
 from i2v_core.denoiser import Denoiser
@@ -86,16 +87,19 @@ def both_implementations(case: Case) -> None:
     case, frames = replace(case, unet=SD15, side=32), 32 if case.device == "cuda" else 6
     look_back = case.look_back()
     rate, reading = matrix_rate(case.device, case.dtype, case.runs), read_rate(case.device, case.runs)
+    rows = []
     for name, level in (("input_2", 0), ("input_5", 1), ("input_8", 2), ("middle_0", 3)):
         site, side = site_of(look_back, name), case.side >> level
         channels = look_back.config.sites[name]
         clip = case.random(2, frames, channels, side, side).transpose(1, 2)  # as it lies in the U-Net
         fast = seconds(lambda site=site, clip=clip: site.recur(clip), case.runs)  # type: ignore[misc]
         literal = seconds(lambda site=site, clip=clip: look_back_literally(site, clip), case.runs)  # type: ignore[misc]
-        line = f"{channels} channels at {side}x{side}: fast / literal {fast / literal:.2f}"
+        named = f"{channels} channels at {side}x{side}"
+        rows.append(Row(named, "time", fast, "s", fast / literal, "literal recurrence"))
         if case.device == "cuda":
-            line += f", fast / floor {fast / floor(site, clip, rate, reading):.2f}"
-        print(line)
+            least = floor(site, clip, rate, reading)
+            rows.append(Row(named, "least possible time", least, "s", least / fast, "its time"))
+    print_rows(rows)
 
 
 def floor(site: LookBackSite, clip: Tensor, rate: float, reading: float) -> float:
@@ -118,7 +122,7 @@ def growth(case: Case) -> None:
     placed = {"device": case.device, "dtype": case.dtype}
     layers = LayerFactory(replace(case.unet, head_dim=channels // 8), nn, scaled_dot_product_attention, placed)
     attention = layers.init_attention(channels).eval()
-    rows = []
+    measured: list[tuple[float, ...]] = []
     for frames in FRAMES:
         x = case.random(1, 4, frames, case.side, case.side)
         flat = case.random(frames, channels, case.side, case.side)
@@ -128,18 +132,20 @@ def growth(case: Case) -> None:
             lambda clip=clip: site(clip),  # type: ignore[misc]
             lambda flat=flat, frames=frames: attention(flat, frames),  # type: ignore[misc]
         )
-        rows.append((*(seconds(run, case.runs) for run in runs), *(peak_memory(run) for run in runs)))
-        whole, one, beside, memory, one_memory, beside_memory = rows[-1]
-        print(
-            f"{frames} frames: {whole:.3f} s and {memory / GIB:.3f} GiB; one site / temporal attention: "
-            f"time {one / beside:.2f}, memory {one_memory / beside_memory:.2f}"
-        )
-    for shorter, longer in ((0, 1), (1, 2), (2, 3)):
-        ratios = [rows[longer][i] / rows[shorter][i] for i in (0, 3, 2)]
-        print(
-            f"cost({FRAMES[longer]}) / cost({FRAMES[shorter]}): time {ratios[0]:.2f}, memory {ratios[1]:.2f}; "
-            f"temporal attention alone {ratios[2]:.2f}"
-        )
+        measured.append((*(seconds(run, case.runs) for run in runs), *(peak_memory(run) for run in runs)))
+    rows = []
+    for i, (frames, costs) in enumerate(zip(FRAMES, measured, strict=True)):
+        whole, one, beside, memory, one_memory, beside_memory = costs
+        name, before = f"{frames} frames", measured[i - 1] if i else None
+        to = f"{FRAMES[i - 1]} frames" if i else ""
+        rows += [
+            Row(name, "time", whole, "s", before and whole / before[0], to),
+            memory_row(name, memory, before and before[3], to, "memory"),
+            Row(name, "time of one site", one, "s", one / beside, "temporal attention"),
+            memory_row(name, one_memory, beside_memory, "temporal attention", "memory of one site"),
+            Row(name, "time of temporal attention", beside, "s", before and beside / before[2], to),
+        ]
+    print_rows(rows)
 
 
 def streaming(case: Case) -> None:
@@ -148,15 +154,17 @@ def streaming(case: Case) -> None:
     image = case.random(1, 4, 1, case.side, case.side)
     conditions = Conditions(text=case.random(1, 77, case.unet.context_dim), image_latent=image)
     sampling = SamplingConfig(1, "trailing", ClassifierFreeGuidance(2.0))
-    peaks = []
+    peaks, rows = [], []
     for frames in FRAMES[1:]:
         noise, states = torch.randn(1, 4, frames, case.side, case.side), [LookBackState("cpu")]
         pieces = sample_pieces(
             denoiser, conditions, conditions, noise.to(case.dtype), sampling, frames=8, states=states
         )
         peaks.append(peak_memory(lambda pieces=pieces: [None for _ in pieces]))  # type: ignore[misc]
-        print(f"{frames} frames in pieces of 8: {peaks[-1] / GIB:.3f} GiB; carried {states[0].nbytes / 2**20:.2f} MiB")
-    print(f"largest / smallest peak in pieces {max(peaks) / min(peaks):.3f}")
+        name = f"{frames} frames in pieces of 8"
+        rows.append(memory_row(name, peaks[-1], float(peaks[0]), f"{FRAMES[1]} frames in pieces of 8", "memory"))
+        rows.append(memory_row(name, states[0].nbytes, measured="memory carried from piece to piece"))
+    print_rows(rows)
 
 
 def prediction() -> None:
@@ -175,11 +183,11 @@ def prediction() -> None:
         "look-back": sum(p.numel() for p in look_back.parameters()),
         "text encoder and VAE": 123_060_480 + 83_653_863,
     }
-    for part, count in weights.items():
-        print(f"{part}: {count / 1e6:.0f} M parameters, {2 * count / GIB:.2f} GiB in fp16")
     total = 2 * sum(weights.values()) + activations
-    print(f"tensors of one step, 48 frames at 256x256, both guidance branches: {activations / GIB:.2f} GiB")
-    print(f"predicted total {total / GIB:.2f} GiB, and about 1 GiB for CUDA itself; 12 GiB: {total / GIB + 1 < 12}")
+    rows = [memory_row(part, 2 * count, measured="weights in fp16") for part, count in weights.items()]
+    step = memory_row("one step, 48 frames at 256x256, both branches", activations, measured="memory above weights")
+    # CUDA itself takes about 1 GiB besides.
+    print_rows([*rows, step, memory_row("all together", total, 11 * GIB, "12 GiB without CUDA's own", "memory")])
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ Usage: `python3 dev.py bench`, or by itself with `--frames 16 --height 576 --wid
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _floor import necessary_activation, weight_bytes
 from _measure import counted, growth, process_peak
+from _rows import Row, memory_row, print_rows
 
 from i2v_core.model import autoencoder, parts
 from i2v_core.model.autoencoder import AutoencoderConfig
@@ -25,7 +26,6 @@ from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from i2v_core.weights.contents import build_autoencoder
 
 UNET = VideoUNetConfig(in_channels=8, image_gate="fixed", fps_embedding=True)
-GIB = 2**30
 Stage = Callable[[], object]
 
 
@@ -58,28 +58,37 @@ def predict(options: argparse.Namespace) -> None:
     for count, of in ((1, "one frame"), (options.frames, "all frames")):
         vae, encode, decode = make_vae(AutoencoderConfig(), count, options.height, options.width, **factory)
         rows += [(f"VAE encode, {of}", vae, encode), (f"VAE decode, {of}", vae, decode)]
-    print(f"{options.frames} frames of {options.width} x {options.height}, half precision, GiB")
-    print("| stage | weights | activations | together |\n|---|---|---|---|")
-    for name, network, stage in rows:
-        with counted() as count:
-            stage()
-        weights, peak = weight_bytes(network) / GIB, count.peak / GIB
-        print(f"| {name} | {weights:.2f} | {peak:.2f} | {weights + peak:.2f} |")
+    print(f"{options.frames} frames of {options.width} x {options.height}, half precision")
+
+    def predicted() -> Iterator[Row]:
+        for name, network, stage in rows:
+            with counted() as count:
+                stage()
+            weights = weight_bytes(network)
+            yield memory_row(name, weights, measured="weights")
+            yield memory_row(name, count.peak)
+            yield memory_row(name, weights + count.peak, measured="memory")
+
+    print_rows(predicted())
 
 
 def bound() -> None:
     """Print a step's peak over weights plus the largest necessary activation, which is to stay within 1.3."""
-    print("\nOne step in half precision against weights plus largest necessary activation, GiB")
-    print("| shape | branches | weights | necessary | peak | peak / (weights + necessary) |\n|---|---|---|---|---|---|")
+    print("\nOne step in half precision against weights plus largest necessary activation")
+    rows = []
     for name, h, w in (("512 x 320", 40, 64), ("1024 x 576", 72, 128)):
         for clips in (1, 2):
             unet, step = make_unet(UNET, clips, 16, h, w, device="meta", dtype=torch.float16)
             weights, necessary = weight_bytes(unet), necessary_activation(unet, step)
             with counted() as count:
                 step()
-            peak = weights + count.peak
-            sizes = " | ".join(f"{size / GIB:.2f}" for size in (weights, necessary, peak))
-            print(f"| {name} | {clips} | {sizes} | {peak / (weights + necessary):.2f} |")
+            case = f"{name}, {clips} branch{'es' if clips > 1 else ''}"
+            rows += [
+                memory_row(case, weights, measured="weights"),
+                memory_row(case, necessary, measured="largest necessary activation"),
+                memory_row(case, weights + count.peak, weights + necessary, "weights and necessary", "memory"),
+            ]
+    print_rows(rows)
 
 
 SMALL = VideoUNetConfig(
@@ -106,16 +115,16 @@ def grow(name: str) -> None:
 
 def check() -> None:
     """Compare the count with real runs, each in a process of its own."""
-    print("\nCount against the growth of a real process, single precision on the CPU, MiB")
-    print("| stage | counted | grown | grown / counted |\n|---|---|---|---|")
+    print("\nGrowth of a real process against the count, single precision on the CPU")
+    rows = []
     # A count on the meta device is that of a GPU, where more goes through together.
     parts.AT_ONCE, autoencoder.PIXELS_AT_ONCE = parts.AT_ONCE_CPU, 1
     for name, make in CASES.items():
         stage = make(device="meta", dtype=torch.float32)
         with counted() as count:
             stage()
-        grown = growth(__file__, name)
-        print(f"| {name} | {count.peak / 2**20:.0f} | {grown / 2**20:.0f} | {grown / count.peak:.2f} |")
+        rows.append(memory_row(name, growth(__file__, name), count.peak, "the count", "growth of the process"))
+    print_rows(rows)
 
 
 def main() -> None:

@@ -16,6 +16,8 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _measure import grown_by, growth
+from _rows import Row as Printed
+from _rows import memory_row, print_rows
 
 from i2v_core.conditions import Conditions
 from i2v_core.denoiser import Denoiser
@@ -120,18 +122,21 @@ def rows(options: argparse.Namespace) -> Iterator[Row]:
 
 def predict(options: argparse.Namespace) -> None:
     """Print the table of full-size trainings."""
-    print(f"{options.frames} frames of {options.width} x {options.height}, batch 1, GB of 10^9 bytes")
-    print("| training | weights | gradients | optimizer | average | activations | peak |")
-    print("|---|---|---|---|---|---|---|")
+    print(f"{options.frames} frames of {options.width} x {options.height}, batch 1")
+    print_rows(predicted(options))
+
+
+def predicted(options: argparse.Namespace) -> Iterator[Printed]:
     for row in rows(options):
         if options.only not in row.name:
             continue
         found = predict_memory(
             row.make(row.checkpointing), optimizer=row.optimizer, mixed_precision=row.mixed_precision
         )
-        beside = found.step - found.gradients
-        parts = found.weights, found.gradients, found.optimizer, found.average, beside, found.peak
-        print(f"| {row.name} |" + "|".join(f" {part / GB:.2f} " for part in parts) + "|", flush=True)
+        for part in ("weights", "gradients", "optimizer", "average"):
+            yield memory_row(row.name, getattr(found, part), measured=part)
+        yield memory_row(row.name, found.step - found.gradients, measured="activations")
+        yield memory_row(row.name, found.peak, measured="peak")
         if row.name == "look-back compact, SD 1.5" and found.peak / GB > LIMIT:
             raise SystemExit(f"look-back compact should be predicted below {LIMIT:g} GB")
 
@@ -161,11 +166,11 @@ def grow(name: str) -> None:
 
 def check() -> None:
     """Compare the prediction with real steps, each in a process of its own."""
-    print("\nPredicted for forward and backward pass against the growth of a real process on the CPU, MB")
-    print("| look-back on a small base | predicted | grown | grown / predicted |\n|---|---|---|---|")
-    for name, make in CASES.items():
-        predicted, grown = predict_memory(make()).step, growth(__file__, name)
-        print(f"| {name} | {predicted / 1e6:.0f} | {grown / 1e6:.0f} | {grown / predicted:.2f} |", flush=True)
+    print("\nGrowth of a real process in a forward and backward pass against the prediction, on the CPU, small base")
+    print_rows(
+        memory_row(name, growth(__file__, name), predict_memory(make()).step, "the prediction", "growth of the process")
+        for name, make in CASES.items()
+    )
 
 
 def main() -> None:

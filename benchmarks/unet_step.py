@@ -9,7 +9,6 @@ takes 6 GiB and many minutes on a CPU.
 """
 
 import argparse
-import statistics
 import sys
 import time
 from collections.abc import Callable
@@ -23,9 +22,10 @@ from torch import Tensor, nn
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from _floor import floor_of
-from _measure import CLOCK, Ratio, counted, in_turn, matrix_rate, read_rate
+from _measure import CLOCK, above_weights, counted, in_turn, matrix_rate, read_rate
 from _options import benchmark_options, read_options
-from _peers import MIB, above_weights, check_equal, compile_and_warm, difference, print_table
+from _peers import check_equal, compile_and_warm, difference
+from _rows import floor_row, memory_row, print_rows, time_row
 from diffusers import UNet3DConditionModel
 
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
@@ -95,12 +95,12 @@ def measure(options: argparse.Namespace) -> None:
     least = floor.seconds(rate, read_rate(device))
     rows = []
     for name, its in times.items():
-        above, share = memory[name], f"{least / statistics.median(its):.0%}"
-        more = f"{above / memory['diffusers, eager']:.2f}"
-        rows.append((name, f"{statistics.median(its):.2f}", Ratio(its, pairs[name]), f"{above / MIB:.0f}", more, share))
-    print_table(
-        ("step", "s", "time / diffusers", "above weights, MiB", "memory / diffusers", "share of the floor"), rows
-    )
+        rows += [
+            time_row(name, its, pairs[name], "diffusers, eager"),
+            memory_row(name, memory[name], memory["diffusers, eager"], "diffusers, eager"),
+            floor_row(name, least, its),
+        ]
+    print_rows(rows)
 
 
 def full_size_memory() -> None:
@@ -112,8 +112,8 @@ def full_size_memory() -> None:
             step()
         peaks.append(count.peak)
     ours, theirs = peaks
-    print("\nModelScope 256, 16 frames, two branches, single precision, counted: above the weights")
-    print(f"ours {ours / MIB:.0f} MiB, diffusers {theirs / MIB:.0f} MiB, ratio {ours / theirs:.2f}")
+    print("\nModelScope 256, 16 frames, two branches, single precision, counted")
+    print_rows([memory_row("ours", ours, theirs, "diffusers"), memory_row("diffusers", theirs)])
 
 
 @torch.inference_mode()

@@ -20,9 +20,11 @@ from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from _measure import Ratio, in_turn, matrix_rate
+from _host import import_host
+from _measure import above_weights, in_turn, matrix_rate
 from _options import benchmark_options, read_options
-from _peers import MIB, above_weights, check_equal, difference, import_host, print_table, seeded_weights
+from _peers import check_equal, difference, seeded_weights
+from _rows import Row, floor_row, memory_row, print_rows, time_row
 from torch.utils.flop_counter import FlopCounterMode
 
 from i2v_core.model.autoencoder import AutoencoderConfig
@@ -123,23 +125,20 @@ def measure(case: Case, given: dict[str, Tensor], runs: int) -> None:
     memory = {setting: above_weights(run, device) for setting, run in steps.items()}
     rate = matrix_rate(device, dtype)
     times = dict(zip(settings, in_turn(list(steps.values()), runs), strict=True))
-    rate, frames = max(rate, matrix_rate(device, dtype)), len(given["encode"])
-    rows = []
+    rate, frames, config = max(rate, matrix_rate(device, dtype)), len(given["encode"]), case.config
+    rows: list[Row] = []
     for what, how in product(WHATS, HOWS):
-        its, held = times[what, how, OURS], memory[what, how, OURS]
-        least = operations(case.config, what, given[what]) / rate
-        rows.append(
-            (
-                f"{what}, {how}", f"{statistics.median(its) / frames * 1e3:.1f}",
-                *(Ratio(its, times[what, how, side]) for side in SIDES[1:]),
-                Ratio(its, times[what, "one by one", OURS]) if how == "together" else "",
-                f"{held / MIB:.0f}", *(f"{held / memory[what, how, side]:.2f}" for side in SIDES[1:]),
-                f"{least / statistics.median(its):.0%}",
-            )
-        )  # fmt: skip
-    ratios = "time / diffusers", "time / host", "time / one by one"
-    held_by = "above weights, MiB", "memory / diffusers", "memory / host"
-    print_table(("frames", "ms per frame", *ratios, *held_by, "share of the floor"), rows)
+        its, held, name = times[what, how, OURS], memory[what, how, OURS], f"{what}, {how}"
+        for side in SIDES[1:]:
+            rows += [
+                time_row(name, its, times[what, how, side], side),
+                memory_row(name, held, memory[what, how, side], side),
+            ]
+        if how == "together":
+            rows.append(time_row(name, its, times[what, "one by one", OURS], "one by one"))
+        rows.append(Row(name, "time per frame", statistics.median(its) / frames * 1e3, "ms"))
+        rows.append(floor_row(name, operations(config, what, given[what]) / rate, its))
+    print_rows(rows)
 
 
 @torch.inference_mode()

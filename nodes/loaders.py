@@ -87,11 +87,12 @@ class I2VLoadCheckpoint(io.ComfyNode):
                 " or ".join(contents.alternatives),
             )
         vae = load_vae(contents)
-        latents = latent_format(contents.autoencoder_config, contents.unet_config.out_channels, vae)
+        projection = load_image_projection(contents)
+        latents = latent_format(contents.latents_config, contents.unet_config.out_channels, vae)
         return io.NodeOutput(
-            load_model(contents, path, known, latents),
+            load_model(contents, path, known, latents, projection),
             load_clip(contents),
             vae,
             load_clip_vision(contents),
-            load_image_projection(contents),
+            projection,
         )

@@ -13,6 +13,7 @@ import dev
 from tools.comfy_server import ComfyServer
 
 SERVER = "server"
+SLOW = ("fuzz", "benchmarks", "core/training")  # they train, or try thousands of files
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -31,6 +32,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker(pytest.mark.xdist_group(SERVER))
         if "page" in used:
             item.add_marker("browser")
+        if any(item.path.is_relative_to(dev.ROOT / "tests" / folder) for folder in SLOW):
+            item.add_marker("slow")
     if hasattr(config, "workerinput"):
         # The largest group first, so that the workers come to their ends together.
         items.sort(key=lambda item: item.get_closest_marker("xdist_group") is None)

@@ -17,7 +17,8 @@ Progress = Callable[[str], None]
 def add_arguments(sub: argparse.ArgumentParser) -> None:
     """Arguments of the folder and protocol forms, which come on top of those of the motion test."""
     sub.add_argument("folders", nargs="*", help="folders of results; differences are taken to the first")
-    sub.add_argument("--protocol", help="JSON file: what the checkpoint is to make, see evaluation/generation.py")
+    sub.add_argument("--protocol", help="TOML or JSON file: what the checkpoint is to make, see docs/evaluation.md")
+    sub.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="in place of the protocol's")
     for name, kind in (("references", "ground-truth clips"), ("images", "given images")):
         sub.add_argument(f"--{name}", help=f"folder of {kind}, paired by name")
     sub.add_argument("--captions", help="folder of NAME.txt, or JSON of texts by name")
@@ -89,10 +90,11 @@ def _make_clips(arguments: argparse.Namespace, processes: Processes, progress: P
     from .. import load_checkpoint
     from ..denoiser import Denoiser
     from ..weights import load_adapter
-    from .generation import make_clips, read_protocol
+    from .generation import make_clips
+    from .protocol import read_protocol
 
-    protocol = read_protocol(Path(arguments.protocol))
-    files = [Path(arguments.checkpoint), *map(Path, arguments.adapter)]
+    protocol = read_protocol(Path(arguments.protocol), arguments.set)
+    files = [Path(arguments.checkpoint), *map(Path, (*arguments.adapter, *protocol.adapters))]
     checkpoint = load_checkpoint(files[0], device=processes.device, **base_files(arguments))
     adapters = [load_adapter(path, device=processes.device) for path in files[1:]]
     results, references = make_clips(

@@ -1,79 +1,53 @@
-"""Clips to evaluate, made by a checkpoint as a protocol file says: one file each, so that a stopped run continues."""
+"""Clips to evaluate, made by a checkpoint as a protocol says: one file each, so that a stopped run continues."""
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from ..data.moving_crops import MOTIONS, TEST_PHOTOGRAPHS, MovingCrops, MovingCropsConfig
-from ..decoding import RATES, SEEDS, check_ranges, decode
 from ..denoiser import Denoiser
 from ..files import atomic_path
-from ..generate import GenerateConfig, animate
-from ..text_files import read_json, read_text
-from ..video import Encoding, clip_to_frames, fit_image, read_picture, to_bytes, write_video
+from ..generate import animate
+from ..methods import LookBackMethod, TripMethod
+from ..methods.look_back import begin_with
+from ..model.temporal_noise_fusion import TemporalNoiseFusionConfig
+from ..text_files import read_text
+from ..video import Encoding, clip_to_frames, to_bytes, write_video
 from ..weights import Checkpoint
-from .items import PICTURES, VIDEOS, ClipProtocol, read_clip
+from .items import CATEGORIES
 from .processes import Processes
+from .protocol import GenerationProtocol
+from .tasks import Task, find_sources, load_task
 
-MOST_PIXELS = 16384  # of a side
 CRF = 10  # nearly lossless and still played by browsers; alike for results and ground truth
+LEFT_OUT = "left_out.json"
 
 
-@dataclass(frozen=True)
-class GenerationProtocol:
-    """What a checkpoint is asked to make; everything else is the checkpoint's own preset.
+def follow(denoiser: Denoiser, protocol: GenerationProtocol) -> Denoiser:
+    """The denoiser with the protocol's initialization and fusion in place of those that its adapters bring.
 
-    Attributes:
-        clips: how many. seed: of the first clip's noise and of the data; clip i takes seed + i.
-        folder: pictures with captions (`NAME.png` and `NAME.txt`) and, if there is one, ground truth (`NAME.mp4`);
-            None renders moving crops of `photographs`, whose truth and caption are exact.
-        fps: of the files written.
+    Linear fusion and none need no trained weights (TRIP, equation 9 and Table 6): on a base that takes the image on
+    channels of its own they need no adapter either.
+
+    Raises ValueError for what no adapter of this denoiser knows.
     """
-
-    clips: int = 21
-    seed: int = 0
-    folder: str | None = None
-    photographs: tuple[str, ...] = TEST_PHOTOGRAPHS
-    frames: int | None = None
-    height: int | None = None
-    width: int | None = None
-    steps: int | None = None
-    guidance: float | None = None
-    fps: float = 8.0
-
-    def __post_init__(self) -> None:
-        check_ranges(
-            self, clips=(1, 10**6), seed=SEEDS, frames=(1, 10**5), steps=(1, 10**4), fps=RATES,
-            height=(1, MOST_PIXELS), width=(1, MOST_PIXELS),
-        )  # fmt: skip
-        if not self.photographs:
-            raise ValueError("photographs must name one or more, got none")
-
-
-@dataclass(frozen=True)
-class Task:
-    """One clip to make: the given image `h w 3` in bytes, the caption, the seed, and its true future `c t h w`."""
-
-    name: str
-    image: Tensor
-    caption: str
-    seed: int
-    truth: Tensor | None
-
-
-def read_protocol(path: Path) -> GenerationProtocol:
-    """Read a JSON file; raises FileNotFoundError, or ValueError naming what is no protocol."""
-    if not path.is_file():
-        raise FileNotFoundError(f"There is no protocol file '{path}'.")
-    values = read_json(path)
-    try:
-        return decode(GenerationProtocol, values)
-    except ValueError as error:
-        raise ValueError(f"Cannot use '{path}': {error}") from error
+    methods = denoiser.methods
+    if protocol.initialization is not None:
+        if denoiser.find(LookBackMethod) is None:
+            raise ValueError("initialization belongs to look-back: name an adapter of look-back, or take it out")
+        methods = begin_with(methods, protocol.initialization)
+    if protocol.fusion is not None:
+        trip = denoiser.find(TripMethod) or TripMethod(
+            None, TemporalNoiseFusionConfig(fusion="none", position="channel")
+        )
+        if protocol.fusion == "learned" != trip.settings.fusion:
+            raise ValueError('fusion = "learned" needs an adapter of TRIP that was trained so')
+        lambdas = {"first_lambda": protocol.first_lambda, "last_lambda": protocol.last_lambda}
+        given: dict[str, Any] = {name: value for name, value in lambdas.items() if value is not None}
+        settings = replace(trip.settings, fusion=protocol.fusion, **given)
+        methods = (*(each for each in methods if each.kind != trip.kind), replace(trip, settings=settings))
+    return replace(denoiser, methods=methods)
 
 
 def make_clips(
@@ -95,77 +69,42 @@ def make_clips(
         ValueError: `output` holds clips of another protocol or other weights, or the checkpoint cannot animate alone.
     """
     results, references = output / "results", output / "references"
+    denoiser = follow(denoiser, protocol)
+    height, width = protocol.height or checkpoint.preset.height, protocol.width or checkpoint.preset.width
+    cut = protocol.cut(protocol.frames or checkpoint.preset.frames, height, width)
+    found = find_sources(protocol, cut)
     if processes.is_main:
         for folder in (results, references):
             folder.mkdir(parents=True, exist_ok=True)
         _keep_protocol(output / "protocol.json", asdict(protocol) | {"made_by": made_by})
+        _write(output / LEFT_OUT, found.left_out)
+        categories = {source.name: source.category for source in found.chosen if source.category is not None}
+        _write(references / CATEGORIES, categories)
     processes.wait()
-    names = [name for name in _names(protocol) if not (results / f"{name}.mp4").is_file()]
+    missing = [source for source in found.chosen if not (results / f"{source.name}.mp4").is_file()]
     # Nobody may write before everybody has seen what is missing, or the parts would differ.
     processes.wait()
-    config = GenerateConfig(protocol.frames, protocol.height, protocol.width, protocol.steps, protocol.guidance)
-    height, width = protocol.height or checkpoint.preset.height, protocol.width or checkpoint.preset.width
-    frames = protocol.frames or checkpoint.preset.frames
-    with processes.share(names) as mine:
-        for done, name in enumerate(mine, start=1):
-            task = _task(protocol, name, frames, height, width)
+    with processes.share(missing) as mine:
+        for done, source in enumerate(mine, start=1):
+            task = load_task(source, protocol, cut)
             _write_references(references, task, protocol.fps)
             made = animate(
-                checkpoint, task.image, task.caption, config=_seeded(config, task.seed), denoiser=denoiser
+                checkpoint, task.image, task.caption, negative_prompt=protocol.negative,
+                config=protocol.generation(task.seed), denoiser=denoiser,
             )  # fmt: skip
-            write_video(results / f"{name}.mp4", to_bytes(clip_to_frames(made)).cpu(), protocol.fps, Encoding(crf=CRF))
+            frames = to_bytes(clip_to_frames(made)).cpu()
+            write_video(results / f"{task.name}.mp4", frames, protocol.fps, Encoding(crf=CRF))
             if on_clip is not None:
-                on_clip(done, len(mine), name)
+                on_clip(done, len(mine), task.name)
     processes.wait()
     return results, references
 
 
-def _seeded(config: GenerateConfig, seed: int) -> GenerateConfig:
-    return GenerateConfig(**asdict(config) | {"seed": seed})
-
-
-def _names(protocol: GenerationProtocol) -> list[str]:
-    if protocol.folder is None:
-        return [f"{i:05d}-{MOTIONS[i % len(MOTIONS)]}" for i in range(protocol.clips)]
-    return [path.stem for path in _pictures(protocol.folder)][: protocol.clips]
-
-
-def _pictures(folder: str) -> list[Path]:
-    found = sorted(path for path in Path(folder).iterdir() if path.suffix.lower() in PICTURES)
-    if not found:
-        raise ValueError(f"There are no pictures in '{folder}': expected {', '.join(PICTURES)} files.")
-    return found
-
-
-def _task(protocol: GenerationProtocol, name: str, frames: int, height: int, width: int) -> Task:
-    index = _names(protocol).index(name)
-    if protocol.folder is None:
-        if height != width:
-            raise ValueError(f"Moving crops are square, got {height}x{width}: name a folder of pictures.")
-        data = MovingCrops(
-            MovingCropsConfig(frames=frames, size=height, seed=protocol.seed + 1, photographs=protocol.photographs)
-        )
-        clip = data.clip(index, MOTIONS[index % len(MOTIONS)])
-        image = to_bytes(clip_to_frames(clip.pixels[:, :1]))[0]
-        return Task(name, image, clip.caption, protocol.seed + index, clip.pixels)
-    return _folder_task(Path(protocol.folder), name, protocol, frames, height, width, index)
-
-
-def _folder_task(
-    folder: Path, name: str, protocol: GenerationProtocol, frames: int, height: int, width: int, index: int
-) -> Task:
-    text, video = folder / f"{name}.txt", next(_existing(folder, name, VIDEOS), None)
-    if not text.is_file():
-        raise ValueError(f"The picture '{name}' has no caption: expected '{text}'.")
-    pixels = read_picture(next(_existing(folder, name, PICTURES)))
-    cut = ClipProtocol(frames=frames, fps=protocol.fps, height=height, width=width)
-    truth = None if video is None else read_clip(video, cut)[0]
-    caption = read_text(text).strip()
-    return Task(name, fit_image(pixels, height, width), caption, protocol.seed + index, truth)
-
-
-def _existing(folder: Path, name: str, endings: tuple[str, ...]) -> Iterator[Path]:
-    return (path for ending in endings if (path := folder / f"{name}{ending}").is_file())
+def _write(path: Path, told: Mapping[str, str]) -> None:
+    """Write what there is to tell; nothing is no file."""
+    if told:
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
 def _write_references(folder: Path, task: Task, fps: float) -> None:
@@ -177,7 +116,7 @@ def _write_references(folder: Path, task: Task, fps: float) -> None:
         write_video(folder / f"{task.name}.mp4", to_bytes(clip_to_frames(task.truth)), fps, Encoding(crf=CRF))
 
 
-def _keep_protocol(path: Path, protocol: dict[str, Any]) -> None:
+def _keep_protocol(path: Path, protocol: Mapping[str, object]) -> None:
     told = json.dumps(protocol, indent=1) + "\n"
     if path.is_file() and read_text(path) != told:
         raise ValueError(f"'{path.parent}' holds clips of another protocol or checkpoint: choose another --output.")

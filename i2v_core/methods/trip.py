@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..conditions import Conditions
 from ..diffusion.image_noise_prior import check_image, fusion_weights, linear_fusion, reference_prediction
-from ..diffusion.prediction import Prediction, target
+from ..diffusion.prediction import Prediction, append_dims, target
 from ..diffusion.schedule import Schedule
 from ..model.image_projection import resample_image_tokens
 from ..model.seams import Seams
@@ -102,10 +102,13 @@ class TripMethod(Method):
 
     def around(self, call: NetworkCall, network: Network, schedule: Schedule, prediction: Prediction) -> Tensor:
         """Join the image to the clip, take it off the answer, and fuse that with the reference."""
-        return self.fuse(call, self.residual(call, network), schedule, prediction)
+        return self.fuse(call, self.residual(call, network, schedule, prediction), schedule, prediction)
 
-    def residual(self, call: NetworkCall, network: Network) -> Tensor:
-        """The network's answer to the clip with the image beside it (section 3.3), `b c t h w`."""
+    def residual(self, call: NetworkCall, network: Network, schedule: Schedule, prediction: Prediction) -> Tensor:
+        """The network's answer to the clip with the image beside it (section 3.3), `b c t h w`.
+
+        Raises ValueError for a timestep out of range, or an image that does not fit the clip.
+        """
         image, position = _image(call.conditions), self.settings.position
         if call.carried is not None and position != "channel":
             raise ValueError("the image that TRIP joins to a clip would stand in every piece of it: animate it at once")
@@ -114,8 +117,15 @@ class TripMethod(Method):
         if conditions.image_tokens is not None and conditions.image_tokens.ndim == 4:
             tokens = join_tokens(conditions.image_tokens, call.x.shape[2], position)
             conditions = replace(conditions, image_tokens=tokens)
-        joined = join_image(call.x, image - conditions.origin, position)
-        return drop_image(network(replace(call, x=joined, conditions=conditions)), position)
+        if not self.settings.image_residual:
+            joined = join_image(call.x, image - conditions.origin, position)
+            return drop_image(network(replace(call, x=joined, conditions=conditions)), position)
+        # Relative to the image, and back: the noise stays the same.
+        levels = NoiseLevels.of(call, schedule)
+        image_alone = (levels.scale * (image - conditions.origin)).expand_as(call.x)
+        joined = join_image(call.x - levels.signal * image_alone, image, position)
+        answer = drop_image(network(replace(call, x=joined, conditions=conditions)), position)
+        return answer + levels.answer(prediction, image_alone)
 
     def fuse(self, call: NetworkCall, residual: Tensor, schedule: Schedule, prediction: Prediction) -> Tensor:
         """Fuse the network's answer with the reference that the given image stands for (equation 9 or 11).
@@ -132,22 +142,39 @@ class TripMethod(Method):
         check_timesteps(call.timesteps, schedule)
         if settings.fusion == "none":
             return residual
-        sigma = schedule.sigma_at(call.timesteps)
-        alpha_bar, scale = (
-            schedule.alpha_bar_at(sigma).float(),
-            schedule.scale_at(sigma).to(z)[:, None, None, None, None],
-        )
-        moved = torch.as_tensor(scale * call.conditions.origin).to(z).expand_as(z)
+        levels = NoiseLevels.of(call, schedule)
+        moved = torch.as_tensor(levels.scale * call.conditions.origin).to(z).expand_as(z)
         # What the prediction of the origin alone would be: adding it turns predictions of differences into frames'.
-        offset = target(prediction, moved, torch.zeros_like(z), alpha_bar)
-        signal = alpha_bar.sqrt().to(z)[:, None, None, None, None]
-        image = _image(call.conditions)
-        reference = reference_prediction(prediction, z + signal * moved, scale * image, alpha_bar)
+        offset = levels.answer(prediction, moved)
+        image = levels.scale * _image(call.conditions)
+        reference = reference_prediction(prediction, z + levels.signal * moved, image, levels.alpha_bar)
         if settings.fusion == "linear":
             weights = fusion_weights(z.shape[2], settings.first_lambda, settings.last_lambda)
             return linear_fusion(reference, residual + offset, weights) - offset
         assert self.module is not None  # a learned fusion has weights
         return self.module(residual + offset, reference, call.timesteps) - offset
+
+
+@dataclass(frozen=True)
+class NoiseLevels:
+    """How much of its clean clip a call's input holds: `alpha_bar` `b`, its root `signal` and `scale` `b 1 1 1 1`."""
+
+    alpha_bar: Tensor
+    signal: Tensor
+    scale: Tensor
+
+    @classmethod
+    def of(cls, call: NetworkCall, schedule: Schedule) -> "NoiseLevels":
+        """At the call's timesteps; raises ValueError for one out of range."""
+        check_timesteps(call.timesteps, schedule)
+        sigma = schedule.sigma_at(call.timesteps)
+        alpha_bar = schedule.alpha_bar_at(sigma).float()
+        signal, scale = (append_dims(each.to(call.x), call.x) for each in (alpha_bar.sqrt(), schedule.scale_at(sigma)))
+        return cls(alpha_bar, signal, scale)
+
+    def answer(self, prediction: Prediction, clean: Tensor) -> Tensor:
+        """The raw prediction that names a clean clip `b c t h w` without noise."""
+        return target(prediction, clean, torch.zeros_like(clean), self.alpha_bar)
 
 
 def _image(conditions: Conditions) -> Tensor:

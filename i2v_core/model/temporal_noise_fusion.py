@@ -31,6 +31,8 @@ class TemporalNoiseFusionConfig:
         features, heads: width of a token, and its division; the paper gives neither.
         image_features: outputs of the base's first convolution, for the position `channel` on a base that has no
             channels for the image; None where it has.
+        image_residual: the base was trained along to answer for the difference to the image (the residual of equation
+            5), and sees it noised, beside the image itself; a base without a picture then learns its words.
 
     Raises ValueError for sizes that do not go together.
     """
@@ -44,6 +46,7 @@ class TemporalNoiseFusionConfig:
     features: int = 320
     heads: int = 5
     image_features: int | None = None
+    image_residual: bool = False
 
     def __post_init__(self) -> None:
         if self.fusion not in get_args(Fusion) or self.position not in get_args(Position):

@@ -60,7 +60,7 @@ def to_frame(picture: Tensor, pixels: PixelFormat) -> av.VideoFrame:
     height, width = planes[0].shape[:2]
     frame = av.VideoFrame(width, height, pixels.name)
     for plane, values in zip(frame.planes, planes, strict=True):
-        _fill(plane, values, ">u2" if pixels.name.endswith("be") else "<u2" if pixels.bits > 8 else "u1")
+        fill(plane, values, ">u2" if pixels.name.endswith("be") else "<u2" if pixels.bits > 8 else "u1")
     if pixels.is_yuv:
         frame.colorspace = frame.color_range = 1  # BT.709 and limited, in FFmpeg's numbers
     return frame
@@ -106,7 +106,7 @@ def _grow(channels: Tensor, multiples: tuple[int, int]) -> Tensor:
     return functional.pad(channels, (0, across, 0, down), mode="replicate") if down or across else channels
 
 
-def _fill(plane: av.video.plane.VideoPlane, values: Tensor, dtype: str) -> None:
+def fill(plane: av.video.plane.VideoPlane, values: Tensor, dtype: str) -> None:
     """Write `h w` or `h w c` into a plane, whose lines are longer than the picture."""
     rows = values.reshape(len(values), -1).cpu().numpy()
     lines = np.frombuffer(plane, dtype).reshape(-1, plane.line_size // np.dtype(dtype).itemsize)  # type: ignore[call-overload]

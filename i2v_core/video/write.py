@@ -195,23 +195,27 @@ class _Writer:
 
     def _pictures(self, frames: Frames, on_frame: OnFrame) -> Iterable[av.VideoFrame]:
         if self.encoding.how.encoder != "gif":
-            return _one_ahead(self._convert(frames))
+            return _one_ahead(to_frame(frame, self._pixels(frame)) for frame in self._checked(frames))
         # While the palette is counted nothing is encoded, but one may cancel.
         passes = iter((lambda: on_frame(0), lambda: None))
-        return to_palette(lambda: self._convert(frames, next(passes)))
+        return _one_ahead(to_palette(lambda: self._checked(frames, next(passes)), self.encoding.pixels(alpha=False)))
 
-    def _convert(self, frames: Frames, before: Callable[[], None] = lambda: None) -> Iterator[av.VideoFrame]:
+    def _pixels(self, frame: Tensor) -> PixelFormat:
+        return self.encoding.pixels(alpha=frame.shape[-1] == 4)
+
+    def _checked(self, frames: Frames, before: Callable[[], None] = lambda: None) -> Iterator[Tensor]:
+        """The frames as RGB, or RGBA where the first one is and the format can hold it."""
         size, pixels = None, None
         for number, frame in enumerate(frames, start=1):
             before()
             if frame.ndim != 3:
                 raise ValueError(f"Expected frames `h w c`, got shape {tuple(frame.shape)}. Pass a tensor `t h w c`.")
             if pixels is None:
-                size, pixels = frame.shape[:2], self.encoding.pixels(alpha=frame.shape[-1] == 4)
+                size, pixels = frame.shape[:2], self._pixels(frame)
             if frame.shape[:2] != size:
                 sizes = f"Frame {number} is {tuple(frame.shape[:2])}, the first was {tuple(size or ())}."
                 raise ValueError(f"{sizes} Fit all to one size.")
-            yield to_frame(_with_alpha(frame) if pixels.has_alpha else to_rgb(frame), pixels)
+            yield _with_alpha(frame) if pixels.has_alpha else to_rgb(frame)
         if pixels is None:
             raise ValueError("Expected at least one frame to write, got none.")
 

@@ -22,13 +22,14 @@ from .companions.autoencoder import load_autoencoder
 from .companions.image import ClipImageEncoder, load_image_encoder, make_image_encoder
 from .companions.text import ClipTextEncoder, load_text_encoder, make_text_encoder
 from .companions.usual import AUTOENCODER, IMAGE_ENCODER, TEXT_ENCODER
-from .configs import decode_config, read_description
+from .configs import decode_config, read_description, with_packed_header
+from .contents import AUTOENCODER as AUTOENCODER_PART
 from .contents import PARTS, CheckpointContents, Part, Tensors, below, check_finite, check_part
 from .files import CheckpointError, TensorFile, read_tensors, write_tensors
 from .foreign import TEXT_TOWERS, VISION_TOWER, linear_projections, read_foreign
 from .recognize import Dialect
 
-FORMAT = "1"
+FORMAT, MISSING = "1", "missing_autoencoder"
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def read_checkpoint(path: StrPath, *, preset: str | None = None, described: bool
     if preset is not None and preset not in PRESETS:
         raise ValueError(f"there is no preset '{preset}'; choose one of {', '.join(PRESETS)}")
     try:
-        file = read_tensors(path, described=described)
+        file = with_packed_header(read_tensors(path, described=described))
         own = "i2v.kind" in file.metadata
         contents = _read_own(file) if own else read_foreign(file, preset)
         if not described:
@@ -148,7 +149,7 @@ def save_checkpoint(
         tensors = {k: v.to(dtype) if v.is_floating_point() else v for k, v in tensors.items()}
     if dialect == "lvdm" and contents.preset.schedule.rescale_base is not None:
         tensors["scale_arr"] = signal_scale(contents.preset.schedule).float()
-    write_tensors(path, tensors, _header(contents, dialect, metadata or {}))
+    write_tensors(path, tensors, header(contents, dialect, metadata or {}))
 
 
 def _network(
@@ -202,6 +203,8 @@ def _read_own(file: TensorFile) -> CheckpointContents:
         rest = {name: tensor for name, tensor in rest.items() if not name.startswith(part.prefix)}
     if "unet" not in fields:
         raise CheckpointError("its header has no configuration of a U-Net")
+    if (values := configs.get(MISSING)) is not None:
+        fields[MISSING] = decode_config(AUTOENCODER_PART.configs, values)
     text = next((found for prefix in TEXT_TOWERS if (found := below(rest, prefix))), None)
     return CheckpointContents(
         dialect="lvdm" if file.metadata.get("i2v.dialect") == "lvdm" else "i2v",
@@ -236,8 +239,8 @@ def _lvdm_shapes(contents: CheckpointContents) -> Tensors:
     return {name: shaped(name, tensor) for name, tensor in contents.unet.items()}
 
 
-def _header(contents: CheckpointContents, dialect: str, further: Mapping[str, str]) -> dict[str, str]:
-    """Safetensors metadata; what the file had before stays unless it is said anew."""
+def header(contents: CheckpointContents, dialect: str, further: Mapping[str, str]) -> dict[str, str]:
+    """Safetensors metadata for networks of these configurations; what the file had stays unless it is said anew."""
     preset = contents.preset
     configs = {part.name: getattr(contents, f"{part.name}_config") for part in PARTS}
     described = {
@@ -257,6 +260,7 @@ def _header(contents: CheckpointContents, dialect: str, further: Mapping[str, st
         "i2v.config": json.dumps(
             {name: None if config is None else asdict(config) for name, config in configs.items()}
             | {"preset": asdict(preset)}
+            | ({MISSING: asdict(contents.missing_autoencoder)} if contents.missing_autoencoder else {})
         ),
     }
     return described | dict(contents.metadata) | dict(further) | identity

@@ -1,14 +1,41 @@
 """Configurations in the headers of weights files, so that a file says what it holds."""
 
+import json
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
+import torch
+from torch import Tensor
+
 from ..decoding import DecodingError, UnknownKeyError, decode, decode_any
-from ..text_files import TextFileError, parse_json
-from .files import CheckpointError
+from ..text_files import TextFileError, decode_text, parse_json
+from .files import CheckpointError, TensorFile
 
 C = TypeVar("C")
 SIZE = 1 << 20  # characters of a description; that of the largest network has some thousand
+PACKED = "i2v.header"  # a header as a tensor, for files that others write, who have their own text in the header
+
+
+def packed_header(metadata: Mapping[str, str]) -> dict[str, Tensor]:
+    """A header as a tensor of bytes under the name by which `with_packed_header` finds it."""
+    return {PACKED: torch.tensor(list(json.dumps(dict(metadata)).encode()), dtype=torch.uint8)}
+
+
+def with_packed_header(file: TensorFile) -> TensorFile:
+    """The file with the text of such a tensor in its metadata; raises CheckpointError if it holds anything else."""
+    packed = file.tensors.get(PACKED)
+    if packed is None:
+        return file
+    if packed.dtype != torch.uint8 or packed.ndim != 1 or len(packed) > 2 * SIZE:
+        raise CheckpointError(f"its '{PACKED}' is no text; save it again")
+    try:
+        text = parse_json(decode_text(bytes(packed.tolist()), PACKED, limit=2 * SIZE), f"its '{PACKED}'")
+    except TextFileError as error:
+        raise CheckpointError(str(error)) from error
+    if not isinstance(text, dict) or not all(isinstance(value, str) for value in text.values()):
+        raise CheckpointError(f"its '{PACKED}' should be an object of texts")
+    rest = {name: tensor for name, tensor in file.tensors.items() if name != PACKED}
+    return TensorFile(rest, file.metadata | text)
 
 
 def read_description(metadata: Mapping[str, str]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ class CheckpointContents:
         left_aside: names of the file's tensors that belong to no part, such as buffers of schedules.
         unet: by our (LVDM's) names without prefix, projections Linear-shaped; the other parts by LDM's names.
         text_encoder: our own small one only.
+        missing_autoencoder: configuration of the autoencoder that the U-Net was trained on, where the file lacks it.
         clip_text, clip_vision: towers of full checkpoints, with their own names, for the host's loaders.
         metadata: text of the file's header.
     """
@@ -45,6 +46,7 @@ class CheckpointContents:
     image_projection: Tensors | None = None
     autoencoder_config: AutoencoderConfig | PatchAutoencoderConfig | None = None
     autoencoder: Tensors | None = None
+    missing_autoencoder: AutoencoderConfig | PatchAutoencoderConfig | None = None
     text_encoder_config: TextEncoderConfig | None = None
     text_encoder: Tensors | None = None
     clip_text: Tensors | None = None
@@ -52,6 +54,11 @@ class CheckpointContents:
     alternatives: tuple[str, ...] = ()
     left_aside: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def latents_config(self) -> AutoencoderConfig | PatchAutoencoderConfig | None:
+        """Configuration of the autoencoder whose latents the U-Net makes, if the file tells it."""
+        return self.autoencoder_config or self.missing_autoencoder
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """A video checkpoint as a diffusion model of the host: its samplers, LoRA, offloading and previews apply."""
 
+import inspect
 import logging
 from functools import partial
 from pathlib import Path
@@ -20,9 +21,11 @@ from ...i2v_core.presets import Preset
 from ...i2v_core.weights import CheckpointContents, read_checkpoint
 from ...i2v_core.weights.companions.usual import AUTOENCODER, IMAGE_ENCODER, IMAGE_PROJECTION, TEXT_ENCODER
 from ..convert import clips_to_rows, latent_size, rows_to_clips
+from .image_projection import HostImageProjection
 from .network import HostVideoUNet, clip_frames
 from .patcher import load_weights, make_patcher
 from .sampling import ClipSampling
+from .saving import SavedParts
 
 # What I2V Conditioning writes into the host's conditioning; the image latent has the host's own key.
 FRAMES, FPS, IMAGE_TOKENS, IMAGE_LATENT = "i2v_frames", "i2v_fps", "i2v_image_tokens", "concat_latent_image"
@@ -60,12 +63,13 @@ class VideoModelConfig(comfy.supported_models_base.BASE):
 class VideoModel(comfy.model_base.BaseModel):
     """A video U-Net with its schedule; latents are `t c h w`, or clip after clip `(b t) c h w`."""
 
-    def __init__(self, config: VideoModelConfig, device: torch.device | None = None) -> None:
+    def __init__(self, config: VideoModelConfig, beside: SavedParts, device: torch.device | None = None) -> None:
         super().__init__(config, model_type=config.model_type({}), device=device, unet_model=HostVideoUNet)
         # Here and not as an object patch, which some hosts leave behind in the next run.
         self.model_sampling = ClipSampling(config, config.preset.schedule, config.preset.prediction)
         self.video_unet: VideoUNetConfig = config.video_unet
         self.preset = config.preset
+        self.beside = beside
         self.warned_about: set[tuple[int, ...]] = set()
 
     def _apply_model(self, x: Tensor, t: Tensor, c_concat: Tensor | None = None, *further: Any, **named: Any) -> Tensor:
@@ -84,6 +88,14 @@ class VideoModel(comfy.model_base.BaseModel):
         given = next((each["model_conds"].get("c_concat") for each in conditions), None)
         origin = None if given is None else self.reference_of(given.cond, given.cond)
         return 0.0 if origin is None else origin
+
+    def state_dict_for_saving(self, *states: Any, **named: Any) -> dict[str, Tensor]:
+        """What Save Checkpoint and Save Model of the host write; newer hosts hand the U-Net's weights in, too."""
+        given = inspect.signature(super().state_dict_for_saving).bind(*states, **named).arguments
+        kinds = ("clip_state_dict", "vae_state_dict", "clip_vision_state_dict")
+        clip, vae, vision = (given.pop(kind, None) for kind in kinds)
+        unet: dict[str, Tensor] = super().state_dict_for_saving(**given)
+        return unet | self.beside.tensors(clip, vae, vision)
 
     def concat_cond(self, **given: Any) -> Tensor | None:
         """The given image's latent in every frame, `(b t) c h w`, for models with channels for it."""
@@ -165,10 +177,20 @@ class VideoModel(comfy.model_base.BaseModel):
         )
 
 
-def load_model(contents: CheckpointContents, path: Path, preset: str | None, latent_format: Any) -> Any:
-    """The checkpoint's U-Net in a patcher of the host, which loads it again from path when it must."""
-    patcher = _make_model(contents, latent_format)
-    patcher.cached_patcher_init = (partial(_reload, latent_format), (path, preset))
+def load_model(
+    contents: CheckpointContents,
+    path: Path,
+    preset: str | None,
+    latent_format: Any,
+    projection: HostImageProjection | None = None,
+) -> Any:
+    """The checkpoint's U-Net in a patcher of the host, which loads it again from path when it must.
+
+    Args:
+        projection: the checkpoint's image projection, which is saved with the model.
+    """
+    patcher = _make_model(contents, latent_format, projection)
+    patcher.cached_patcher_init = (partial(_reload, latent_format, projection), (path, preset))
     return patcher
 
 
@@ -191,11 +213,22 @@ def host_unet_config(config: VideoUNetConfig) -> dict[str, Any]:
     }
 
 
-def _reload(latent_format: Any, path: Path, preset: str | None, disable_dynamic: bool = False) -> Any:
-    return _make_model(read_checkpoint(path, preset=preset), latent_format, disable_dynamic)
+def _reload(
+    latent_format: Any,
+    projection: HostImageProjection | None,
+    path: Path,
+    preset: str | None,
+    disable_dynamic: bool = False,
+) -> Any:
+    return _make_model(read_checkpoint(path, preset=preset), latent_format, projection, disable_dynamic)
 
 
-def _make_model(contents: CheckpointContents, latent_format: Any, disable_dynamic: bool = False) -> Any:
+def _make_model(
+    contents: CheckpointContents,
+    latent_format: Any,
+    projection: HostImageProjection | None,
+    disable_dynamic: bool = False,
+) -> Any:
     management = comfy.model_management
     config = VideoModelConfig(contents, latent_format)
     load_device, offload_device = management.get_torch_device(), management.unet_offload_device()
@@ -206,7 +239,7 @@ def _make_model(contents: CheckpointContents, latent_format: Any, disable_dynami
         weight_dtype=comfy.utils.weight_dtype(contents.unet),
     )
     config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, load_device, supported))
-    model = VideoModel(config, offload_device)
+    model = VideoModel(config, SavedParts.of(contents, projection), offload_device)
     patcher = make_patcher(model, load_device, offload_device, disable_dynamic=disable_dynamic)
     load_weights(model.load_model_weights, contents.unet, patcher)
     logging.getLogger(__name__).info("loaded a %s model in %s", contents.preset.name, dtype)

@@ -153,7 +153,7 @@ class ResidualPath:
         if in_range(self.base.model_sampling, options.get("sigmas"), self.start_percent, self.end_percent):
             answer = self.method.around(call, network, self.schedule, self.base.preset.prediction)
         else:
-            answer = self.method.residual(call, network)
+            answer = self.method.residual(call, network, self.schedule, self.base.preset.prediction)
         return clips_to_rows(answer).to(x)
 
     def _image(self, z: Tensor) -> Tensor:

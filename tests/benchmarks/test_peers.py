@@ -57,6 +57,28 @@ def test_seeded_weights_keep_dtype_and_size(script: Any) -> None:
     assert 0.8 < weights["weight"].float().std() * 16 < 1.2
 
 
-def test_a_table_is_markdown(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    script("_peers").print_table(("step", "s"), [("ours", 1), ("theirs", 2)])
-    assert capsys.readouterr().out == "| step | s |\n| --- | --- |\n| ours | 1 |\n| theirs | 2 |\n"
+def test_rows_have_one_shape(script: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = script("_rows")
+    rows.print_rows(
+        [
+            rows.time_row("ours", [2.0, 1.0, 3.0], [4.0, 4.0, 4.0], "theirs"),
+            rows.memory_row("ours", 3 * 2**20, 2 * 2**20, "theirs"),
+            rows.floor_row("ours", 0.5, [2.0]),
+            rows.Row("ours", "PSNR", 1234.5, "dB"),
+        ]
+    )
+    assert capsys.readouterr().out.splitlines() == [
+        "| case | measured | value | unit | ratio | to |",
+        "| --- | --- | --- | --- | --- | --- |",
+        "| ours | time | 2 | s | 0.50 (0.25 to 0.75) | theirs |",
+        "| ours | memory above weights | 3 | MiB | 1.50 | theirs |",
+        "| ours | least possible time | 0.5 | s | 0.25 | its time |",
+        "| ours | PSNR | 1234 | dB |  |  |",
+    ]
+
+
+def test_every_benchmark_prints_such_rows() -> None:
+    for path in (dev.ROOT / "benchmarks").glob("[!_]*.py"):
+        text = path.read_text(encoding="utf-8")
+        assert "print_rows(" in text, path.name
+        assert 'print("|' not in text and 'print(f"|' not in text, path.name

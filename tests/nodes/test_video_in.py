@@ -1,6 +1,7 @@
 """A VIDEO goes through Combine Video by the pack's own reader, with the edits of the host, as a stream."""
 
 import io
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -12,6 +13,7 @@ import torch
 
 from tests.core.video.ffmpeg import CASES
 from tests.core.video.numbered import COUNT, numbers, record
+from tools.comfy_server import ComfyServer, failure
 
 PROMPT = {"9": {"class_type": "I2VCombineVideo", "inputs": {}}}
 LINKED = PROMPT | {"10": {"class_type": "PreviewImage", "inputs": {"images": ["9", 2], "video": ["9", 0]}}}
@@ -146,3 +148,20 @@ def test_a_list_of_videos_is_one_behind_the_other(combine: Combine, from_file: A
     other = from_file(str(CASES / "rot90.mp4"))
     with pytest.raises(ValueError, match="differ in size or rate: 128x64 at 30 fps, 120x160 at 25 fps"):
         combine(Listed(part, other))
+
+
+def test_an_output_that_is_connected_later_is_made_then(host: ComfyServer) -> None:
+    """Over HTTP: the first run gathers no frames, and the second one is not answered from what the first one kept."""
+    name = host.upload(CASES / "rot90.mp4")
+    settings = {"frame_rate": 8.0, "crf": 17, "save_output": True, "filename_prefix": "%date:yyyy%/%LoadVideo.file%"}
+    graph: dict[str, Any] = {
+        "1": {"class_type": "LoadVideo", "inputs": {"file": name}},
+        "2": {"class_type": "I2VCombineVideo", "inputs": {"images": ["1", 0], **settings}},
+    }
+    [shown] = host.run(graph)["outputs"]["2"]["images"]
+    assert shown["filename"].startswith(name)
+    assert shown["subfolder"] == time.strftime("%Y")
+    graph["3"] = {"class_type": "PreviewImage", "inputs": {"images": ["2", 2]}}
+    entry = host.run(graph)
+    assert failure(entry) is None
+    assert len(entry["outputs"]["3"]["images"]) == 50

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...files import atomic_path
+from ...video import read_picture, to_rgb
 from ..items import Item
 from ..report import EMBED_ALL, EMBED_ONE
 from .design import LEVELS, StudyConfig, Trial, clip_id, list_trials, plan
@@ -82,14 +83,10 @@ def _image(item: Item) -> str | None:
 
     if item.image is None:
         return None
+    small = Image.fromarray(to_rgb(read_picture(item.image)).numpy())
+    small.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
     stream = io.BytesIO()
-    try:
-        with Image.open(item.image) as picture:
-            small = picture.convert("RGB")
-            small.thumbnail((IMAGE_SIDE, IMAGE_SIDE))
-            small.save(stream, "JPEG", quality=92)
-    except OSError as error:
-        raise ValueError(f"The given image '{item.image}' cannot be read: {error}") from error
+    small.save(stream, "JPEG", quality=92)
     return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
 
 

@@ -187,6 +187,7 @@ fill_cache(clips, replace(ENCODERS, pixels=slowly))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_filling_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
     """kill -9 after the first entries: none is damaged, and the rest is made; two processes at once do no harm."""
     command = [sys.executable, "-c", SLOW_FILLING, str(folder), str(tmp_path)]

@@ -62,6 +62,7 @@ def test_by_time_the_frames_on_display_are_taken(folder: Path) -> None:
         assert item.fps == 6
 
 
+@pytest.mark.slow
 def test_items_are_the_same_in_workers_in_any_order(data: FileClips) -> None:
     items = [7, 2, 5, 11]
     loader = DataLoader(data, sampler=items, batch_size=None, num_workers=1, multiprocessing_context="spawn")

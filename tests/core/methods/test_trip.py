@@ -10,10 +10,10 @@ from i2v_core.conditions import Conditions
 from i2v_core.denoiser import Denoiser
 from i2v_core.diffusion.guidance import ClassifierFreeGuidance
 from i2v_core.diffusion.image_noise_prior import fusion_weights, linear_fusion
-from i2v_core.diffusion.prediction import Prediction
+from i2v_core.diffusion.prediction import Prediction, add_noise, target
 from i2v_core.diffusion.schedule import Schedule, ScheduleConfig
-from i2v_core.methods import TripMethod
-from i2v_core.methods.trip import drop_image, join_image
+from i2v_core.methods import NetworkCall, TripMethod
+from i2v_core.methods.trip import NoiseLevels, drop_image, join_image
 from i2v_core.model.temporal_noise_fusion import (
     TemporalNoiseFusion,
     TemporalNoiseFusionConfig,
@@ -130,6 +130,38 @@ def test_an_image_convolution_of_its_own_is_a_base_with_more_channels() -> None:
         with_image_latent(y, conditions.image_latent, 8), times, conditions.text, pooled_text=conditions.pooled_text
     )
     torch.testing.assert_close(alone.predict(y, times, conditions), expected, rtol=0, atol=1e-5)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("prediction", ["eps", "v", "x0"])
+def test_a_residual_answer_is_the_one_of_frames_said_relative_to_the_image(prediction: Prediction) -> None:
+    """A network that names no difference gives the image; one that names a clip's gives the clip."""
+    y, conditions = given(SMALL)
+    residual = denoiser("text_to_video", prediction, fusion="none", image_residual=True)
+    assert conditions.image_latent is not None
+    clip, sigma, method = torch.randn_like(y), torch.tensor(2.0), residual.methods[0]
+    schedule, image = residual.schedule, conditions.image_latent
+    time = schedule.timestep(sigma).expand(2)
+    levels = NoiseLevels.of(NetworkCall(y, time, conditions), schedule)
+    assert isinstance(method, TripMethod)
+    for clean in (image.expand_as(clip), clip):
+        noise = torch.randn_like(clip)
+        z = add_noise(levels.scale * clean, noise, levels.alpha_bar)
+        seen: list[Tensor] = []
+
+        def network(
+            call: NetworkCall, noise: Tensor = noise, clean: Tensor = clean, seen: list[Tensor] = seen
+        ) -> Tensor:
+            seen.append(call.x)
+            answer = target(prediction, levels.scale * (clean - image), noise, levels.alpha_bar)
+            return torch.cat([torch.zeros_like(image), answer], dim=2)
+
+        answer = method.residual(NetworkCall(z, time, conditions), network, schedule, prediction)
+        wanted = target(prediction, levels.scale * clean, noise, levels.alpha_bar)
+        torch.testing.assert_close(answer, wanted, rtol=0, atol=2e-5)
+        noised = add_noise(levels.scale * (clean - image), noise, levels.alpha_bar)
+        torch.testing.assert_close(seen[0][:, :, 1:], noised, rtol=0, atol=2e-5)
+        assert torch.equal(seen[0][:, :, :1], image)
 
 
 def test_gradients_reach_fusion_and_network_alike() -> None:

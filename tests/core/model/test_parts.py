@@ -41,6 +41,7 @@ def test_rows_go_through_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
     assert torch.equal(out, (x + y)[:, :1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("config", [SMALL_DYNAMICRAFTER, SHARED_TOKENS, NO_TIME], ids=["frames", "shared", "image"])
 @pytest.mark.parametrize("at_once", [1, 2800, 20000])
 def test_a_network_in_parts_answers_as_at_once(

@@ -113,14 +113,15 @@ def test_sound_that_is_none_is_refused() -> None:
         Audio(torch.zeros(1, 10), 0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_SOUND)
-def test_every_number_of_channels_is_written_and_read(tmp_path: Path, pictures: Tensor, name: str) -> None:
+def test_every_number_of_channels_is_written_and_read(tmp_path: Path, name: str) -> None:
+    black = torch.zeros(16, 64, 96, 3)  # encoded at once, and no smaller than AV1 takes
     for channels in (*range(3, 9), 9):
         levels = torch.linspace(0.1, 0.8, channels)
         path = tmp_path / f"{channels}{FORMATS[name].suffix}"
-        big = pictures.repeat(1, 2, 2, 1)  # AV1 has a smallest size
         sound = Audio(levels[:, None] * torch.sin(torch.arange(96_000) / 30), 48_000)
-        write_video(path, big, 8, Encoding(name), audio=sound)
+        write_video(path, black, 8, Encoding(name), audio=sound)
         found = read_audio(path, index_frames(path), 0.5, 1)
         assert found is not None
         loudness = found[0].square().mean(1).sqrt() * 2**0.5

@@ -266,6 +266,7 @@ def test_bad_frames_leave_nothing_in_any_format(tmp_path: Path, pan: Tensor, nam
         assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "size"), [("mp4 h265", (2, 2)), ("webp", (8, 16400)), ("gif", (8, 70000))], ids=str)
 def test_pictures_that_an_encoder_does_not_take_are_refused(tmp_path: Path, name: str, size: tuple[int, int]) -> None:
     path = tmp_path / f"size{FORMATS[name].suffix}"

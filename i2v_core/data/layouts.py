@@ -277,7 +277,7 @@ def _row(read: Row, place: str, root: Path, image_fps: float | None) -> Entry:
         caption, note = caption_of(row, CAPTION_KEYS)
         if caption is None and row.get("videoid"):
             caption = str(row.get("name") or "").strip() or None
-        path = _place(file, root)
+        file, path = _place(file, root)
         media = FrameFolder(str(path), image_fps) if path.is_dir() else VideoFile(str(path))
         if not path.exists():
             return Entry(file, media, caption, "does not exist")
@@ -291,12 +291,12 @@ def _row(read: Row, place: str, root: Path, image_fps: float | None) -> Entry:
     return Entry(file, media, caption, note=note)
 
 
-def _place(file: str, root: Path) -> Path:
-    """Where a file lies that a table names, also by the separators of Windows; `root / file` if it is nowhere."""
+def _place(file: str, root: Path) -> tuple[str, Path]:
+    """A file that a table names, also by the separators of Windows, and where it lies; `root / file` if nowhere."""
     names = dict.fromkeys((file, file.replace("\\", "/")))
     # WebVid's files lie in `videos/` beside its table.
-    places = (folder / name for name in names for folder in (root, root / "videos"))
-    return next((place for place in places if place.exists()), root / file)
+    places = ((name, folder / name) for name in names for folder in (root, root / "videos"))
+    return next(((name, place) for name, place in places if place.exists()), (file, root / file))
 
 
 def _from_tar(archive: Path) -> Iterator[Entry]:

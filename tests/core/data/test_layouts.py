@@ -275,8 +275,8 @@ def test_names_of_other_systems_are_understood(tmp_path: Path, clip: Path) -> No
     (tmp_path / "videos" / "b.txt").write_text("beside the file")
     rows = [{"video": "videos\\a.mp4", "text": "a cat"}, {"video": "videos\\b.mp4"}]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert [(each.caption, each.problem) for each in list_entries(tmp_path).entries] == [
-        ("a cat", ""), ("beside the file", ""),
+    assert [(each.name, each.caption, each.problem) for each in list_entries(tmp_path).entries] == [
+        ("videos/a.mp4", "a cat", ""), ("videos/b.mp4", "beside the file", ""),
     ]  # fmt: skip
     (tmp_path / "metadata.jsonl").unlink()
     (tmp_path / "videos" / "a.TXT").write_text("a cat")

@@ -61,6 +61,31 @@ def test_a_step_changes_look_back_and_the_weights_named_and_no_others(
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
+@pytest.mark.parametrize("initialization", ["hybrid", "add_noise", "inversion"])
+@torch.no_grad()
+def test_hybrid_alone_shows_the_clean_first_frame_and_leaves_it_out_of_the_loss(
+    config: TrainingConfig, initialization: str
+) -> None:
+    """Algorithm 2; this base estimates differences to the image, of which the clean first frame is zero."""
+    task = adapter_task(replace(config, method=replace(config.method, options={"initialization": initialization})))
+    unet, batch, seen = task.objective.networks["unet"], first_batch(task), list[torch.Tensor]()
+    unet.register_forward_pre_hook(lambda module, args, given: seen.append(given["x"]), with_kwargs=True)
+    loss = task.objective(batch).plain
+    frames = seen[0][:, :4].abs().amax((0, 1, 3, 4))
+    assert (frames == 0).tolist() == [initialization == "hybrid", False, False]
+
+    def answered_otherwise(frame: int) -> torch.Tensor:
+        handle = unet.register_forward_hook(lambda module, args, answer: answer.index_add(
+            2, torch.tensor([frame]), torch.ones_like(answer[:, :, :1])
+        ))  # fmt: skip
+        changed: torch.Tensor = task.objective(batch).plain
+        handle.remove()
+        return changed
+
+    assert torch.allclose(answered_otherwise(0), loss, atol=1e-4) == (initialization == "hybrid")
+    assert not torch.allclose(answered_otherwise(1), loss, atol=1e-4)
+
+
 def test_what_it_was_trained_with_travels_in_the_file_and_can_be_replaced(
     config: TrainingConfig, tmp_path: Path
 ) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import comfy.samplers
 import torch
@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from ...i2v_core.diffusion.initialization import Initialization, InitializationName, invert, pin_first
 from ...i2v_core.diffusion.prediction import append_dims
 from ...i2v_core.methods import LookBackMethod
+from ...i2v_core.methods.look_back import LookBackOptions
 from ...i2v_core.model.look_back import LookBack, check_sites, find_sites, site_name
 from ...i2v_core.model.seams import AfterBlock, BlockAddress, Seams
 from ...i2v_core.model.video_unet import VideoUNet
+from ...i2v_core.weights.adapters import trained_options
 from ..convert import clips_to_rows, rows_to_clips
 from ..sockets import GivenAdapter
 from .adapters import attach, require_kind
@@ -29,12 +31,17 @@ KIND = "look_back"
 
 
 def apply_look_back(
-    model: Any, adapter: GivenAdapter, latent: Tensor, initialization: InitializationName, frames_at_once: int
+    model: Any,
+    adapter: GivenAdapter,
+    latent: Tensor,
+    initialization: InitializationName | Literal["auto"],
+    frames_at_once: int,
 ) -> Any:
     """A copy of the model that any sampler runs with look-back.
 
     Args:
         latent: the given image's, `1 c h w`, as the VAE gives it.
+        initialization: `auto` is what the adapter was trained with.
         frames_at_once: length of the pieces in which long videos are sampled; 0 samples all frames at once.
 
     Raises:
@@ -43,7 +50,9 @@ def apply_look_back(
     require_kind(adapter, KIND)
     _check_model(model, adapter, frames_at_once)
     patched, network = attach(model, adapter)
-    method = LookBackMethod(network, Initialization(initialization))
+    trained: LookBackOptions = trained_options(KIND, adapter.contents.metadata)
+    name = trained.initialization if initialization == "auto" else initialization
+    method = LookBackMethod(network, Initialization(name))
     look_back = HostLookBack(method, latent, frames_at_once)
     for kind, wrapper in look_back.wrappers().items():
         patched.add_wrapper_with_key(kind, KIND, wrapper)

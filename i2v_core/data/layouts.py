@@ -55,7 +55,7 @@ SYSTEM_FOLDERS = frozenset(("__MACOSX", "$RECYCLE.BIN", "System Volume Informati
 class Entry:
     """A clip as listed: what to call it, its frames, its caption (None: it has none), or why it is none.
 
-    `note` is what was done to its caption.
+    `note` is what was done to its caption, `text` the file of its own that holds it.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Entry:
     caption: str | None = None
     problem: str = ""
     note: str = ""
+    text: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,10 @@ def _layout(given: Path, root: Path, image_fps: float | None, aside: list[str]) 
     shards = [entry for archive in found.get(".tar", []) for entry in _from_tar(archive)]
     if any(entry.media is not None for entry in shards):
         return "shards", chain(shards, unreadable)
-    return "files", chain(_from_files(root, image_fps), shards, unreadable)
+    files = list(_from_files(root, image_fps))
+    if unreadable and not any(entry.caption for entry in files):  # its captions would be missing
+        raise TextFileError(f"'{given}': {unreadable[0].name} {unreadable[0].problem}")
+    return "files", chain(files, shards, unreadable)
 
 
 def _of_file(given: Path, root: Path, image_fps: float | None) -> tuple[str, Iterator[Entry]]:
@@ -173,8 +177,8 @@ def _confined(entry: Entry, root: Path) -> Entry:
     if media is None:
         return entry
     source = media.folder if isinstance(media, FrameFolder) else media.source
-    place = Path(source if isinstance(source, str) else source.path).resolve()
-    if place == root or root in place.parents:
+    files = [Path(source if isinstance(source, str) else source.path), *([entry.text] if entry.text else [])]
+    if all(place == root or root in place.parents for place in (file.resolve() for file in files)):
         return entry
     return Entry(entry.name, None, problem="lies outside of the data's folder")
 
@@ -360,9 +364,12 @@ def _captioned(name: str, media: VideoFile | FrameFolder, *places: Path) -> Entr
 
     A text that cannot be read is the clip's problem.
     """
-    files = (place.with_name(place.name + suffix) for place in places if place.name for suffix in TEXT_SUFFIXES)
-    try:
-        texts = (read_text(file).strip() for file in files if file.is_file())
-        return Entry(name, media, next(filter(None, texts), None))
-    except TextFileError as error:
-        return Entry(name, media, problem=f"has no readable caption: {error}")
+    names = (place.with_name(place.name + suffix) for place in places if place.name for suffix in TEXT_SUFFIXES)
+    for file in filter(Path.is_file, names):
+        try:
+            text = read_text(file).strip()
+        except TextFileError as error:
+            return Entry(name, media, problem=f"has no readable caption: {error}", text=file)
+        if text:
+            return Entry(name, media, text, text=file)
+    return Entry(name, media)

@@ -296,3 +296,18 @@ def test_the_current_folder_may_be_one_of_pictures(tmp_path: Path, monkeypatch: 
     (tmp_path / "caption.txt").write_text("a cat")
     monkeypatch.chdir(tmp_path)
     assert [entry.caption for entry in list_entries(".").entries] == ["a cat"]
+
+
+def test_a_confined_data_set_takes_no_text_from_elsewhere(tmp_path: Path, clip: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(clip, data / "a.mp4")
+    for name, content in {"secret": "a secret", "binary": b"\xff"}.items():
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        (data / "a.txt").unlink(missing_ok=True)
+        (data / "a.txt").symlink_to(tmp_path / name)
+        [entry] = list_entries(data, confined=True).entries
+        assert (entry.caption, entry.problem) == (None, "lies outside of the data's folder")
+    (data / "a.txt").unlink()
+    (data / "a.txt").write_text("its own")
+    assert [entry.caption for entry in list_entries(data, confined=True).entries] == ["its own"]

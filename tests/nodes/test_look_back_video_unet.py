@@ -36,6 +36,30 @@ def sampled(model: Any, given: Any, sigmas: torch.Tensor) -> torch.Tensor:
     return SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, given.latent).result[0]["samples"]
 
 
+def test_auto_begins_as_the_adapter_was_trained_and_other_noise_is_refused(
+    image_model: Any, moving: Any, prepare: Callable[..., Any], node_classes: dict[str, Any]
+) -> None:
+    image, given = encoded(node_classes, image_model), prepare(image_model, frames=3)
+    noised = {"i2v.train_options": '{"initialization": "add_noise"}'}
+    adapters = {name: trained_with(moving, each) for name, each in (("hybrid", {}), ("add_noise", noised))}
+
+    def begun(adapter: Any, *initialization: str) -> torch.Tensor:
+        (model,) = node_classes["I2VApplyLookBack"].execute(image_model.model, adapter, image, *initialization).result
+        return sampled(model, given, torch.tensor([2.0, 0.5, 0.0]))
+
+    expected = {name: begun(moving, name) for name in adapters}
+    assert not torch.equal(expected["hybrid"], expected["add_noise"])
+    for name, adapter in adapters.items():
+        assert torch.equal(begun(adapter), expected[name])
+        assert torch.equal(begun(adapter, "auto"), expected[name])
+    with pytest.raises(ValueError, match="trained on linear betas"):
+        begun(trained_with(moving, {"i2v.betas": "linear"}))
+
+
+def trained_with(adapter: Any, metadata: dict[str, str]) -> Any:
+    return replace(adapter, contents=replace(adapter.contents, metadata=metadata))
+
+
 @pytest.mark.parametrize("initialization", ["hybrid", "add_noise", "inversion"])
 @pytest.mark.parametrize("kind", ["image", "video"])
 def test_the_node_equals_the_core(

@@ -3,7 +3,7 @@
 A base with an adapter of look-back at once and in pieces, and a base whose layers over time attend to all frames; each
 length against the shortest one. By default the demo; on a GPU `--checkpoint`, `--adapter`, `--size` take real ones,
 such as Stable Diffusion 1.5 at 256. Memory is what the tensors of a generation hold at most beside the weights.
-Usage: `python3 dev.py bench --runs 3`, or by itself with `--frames 8 16 32 64 --steps 4`.
+Usage: `python3 dev.py bench --runs 3`, or by itself with `--frames 8 16 32 48 --steps 2`.
 """
 
 import argparse
@@ -44,9 +44,9 @@ def main() -> None:
     parser.add_argument("--checkpoint", default=IMAGE_MODEL, help="base of the adapter")
     parser.add_argument("--adapter", default=LOOK_BACK, help="of look-back")
     parser.add_argument("--video", default=DEMO, help="base with layers over time, to compare with")
-    parser.add_argument("--frames", type=int, nargs="+", default=[8, 16, 32, 64])
+    parser.add_argument("--frames", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--piece", type=int, default=8, help="frames of a piece")
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=2)
     parser.add_argument("--size", type=int, help="of both sides; default: the checkpoint's")
     options = read_options(parser)
     image_base = load_checkpoint(options.checkpoint, device=options.device)

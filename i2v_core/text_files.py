@@ -156,6 +156,19 @@ def read_csv(path: StrPath, needed: Collection[str] = ()) -> Iterator[Row]:
         raise TextFileError(f"'{path}' is empty: expected a table whose first line names the columns")
 
 
+def read_columns(path: StrPath, needed: Collection[str] = ()) -> list[str]:
+    """The names in the header of a CSV table; raises as `read_csv`."""
+    try:
+        cells = next((cells for cells in csv.reader((line for _, line in _lines(path)), strict=True) if cells), None)
+    except csv.Error as error:
+        raise TextFileError(f"the header of '{path}' is no CSV: {error}") from error
+    header = [cell.strip() for cell in cells or ()]
+    if not header:
+        raise TextFileError(f"'{path}' is empty: expected a table whose first line names the columns")
+    _check_header(header, needed, path)
+    return header
+
+
 def parse_json(text: str, label: str = "it", *, finite: bool = True) -> Any:
     """Value of a JSON text; `finite` refuses NaN and infinities, which only our own logs may hold.
 

@@ -43,11 +43,12 @@ class AuditRow:
 
 @dataclass(frozen=True)
 class Audit:
-    """What a data set holds; `rows` has a file each, in the order of the data set."""
+    """What a data set holds; `rows` has a file each, in the order of the data set, `aside` what is none of it."""
 
     path: str
     layout: str
     rows: tuple[AuditRow, ...]
+    aside: tuple[str, ...] = ()
 
     @property
     def used(self) -> list[AuditRow]:
@@ -73,6 +74,7 @@ class Audit:
             "with_cuts": [row.name for row in used if row.cuts],
             "notes": {row.name: list(row.notes) for row in used if row.notes},
             "skipped": {row.name: row.problem for row in self.rows if row.problem},
+            "set_aside": list(self.aside),
         }
 
     def json(self) -> str:
@@ -104,6 +106,7 @@ class Audit:
         lines += [f"skipped: {row.name}: {row.problem}" for row in skipped[: 5 * SHOWN]]
         if len(skipped) > 5 * SHOWN:
             lines.append(f"skipped: {len(skipped) - 5 * SHOWN} more, see the JSON form")
+        lines += [f"set aside: {each}" for each in self.aside[:SHOWN]]
         return "\n".join(lines)
 
 
@@ -117,7 +120,7 @@ def audit_data(config: DataConfig, on_file: OnFile | None = None) -> Audit:
     listing = list_entries(config.path, config.image_fps, confined=config.confined)
     store = record_store(config, listing.root)
     rows = [row for _, row in examine_all(listing, store, config, on_file)]
-    return Audit(config.path, listing.layout, tuple(rows))
+    return Audit(config.path, listing.layout, tuple(rows), listing.aside)
 
 
 def record_store(config: DataConfig, root: Path) -> RecordStore:
@@ -167,7 +170,7 @@ def audit_entry(entry: Entry, store: RecordStore, config: DataConfig) -> AuditRo
         variable=record.variable,
         cuts=len(cuts),
         content=record.content,
-        notes=tuple(index.notes()),
+        notes=(*index.notes(), *([entry.note] if entry.note else [])),
     )
 
 

@@ -18,12 +18,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from ..files import atomic_path
 from ..unusable import UNUSABLE
 from ..video import to_model_range
 from .audit import OnFile
 from .clip import FileClip
 from .file_clips import Choice, FileClips, UsedFile, decoder_threads
+from .records import kept_file
 from .sampling import Timeline
 
 logger = logging.getLogger("i2v_core.training")
@@ -128,6 +128,7 @@ class CachedClips(Dataset[FileClip]):
             caption=file.caption,
             latents=rearrange(latents.float(), "t c h w -> c t h w"),
             fps=choice.window.fps,
+            stride=choice.window.stride,
             text=text,
             pooled_text=pooled,
             name=file.name,
@@ -219,6 +220,5 @@ def _keep_text(cached: CachedClips, caption: str, encode: Callable[[list[str]], 
 
 
 def _save(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with atomic_path(path) as temporary:
+    with kept_file(path) as temporary:
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, temporary, metadata)

@@ -127,6 +127,7 @@ class FileClips(Dataset[FileClip]):
             caption=file.caption,
             pixels=pixels,
             fps=choice.window.fps,
+            stride=choice.window.stride,
             name=file.name,
         )
 
@@ -162,7 +163,7 @@ def open_data(config: DataConfig, on_file: OnFile | None = None) -> FileClips:
         if not row.problem and entry.media is not None:
             size = nearest_size(row.height, row.width, sizes)
             files.append(UsedFile(entry.name, entry.media, entry.caption or "", size, row.content))
-    audit = Audit(config.path, listing.layout, tuple(rows))
+    audit = Audit(config.path, listing.layout, tuple(rows), listing.aside)
     if not files:
         raise ValueError(f"no clip of '{config.path}' can be used; {rows[0].name}: {rows[0].problem}.\n{audit.text()}")
     logger.info("%s", audit.text())

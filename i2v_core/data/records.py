@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from functools import lru_cache
@@ -69,6 +71,21 @@ def examine(media: Media, look: bool) -> FileRecord:
     return record
 
 
+@contextmanager
+def kept_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary file that becomes `path` in a cache; an OSError names the option that moves it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            yield temporary
+    except OSError as error:
+        raise type(error)(
+            f"Cannot keep in '{path.parents[2]}' what was found out about the data ({reason(error)}). Set "
+            "data.cache_directory (audit: --cache-directory) to a folder that can be written; "
+            "the data's own may stay read-only."
+        ) from error
+
+
 @dataclass(frozen=True)
 class RecordStore:
     """Records of files in a folder, found by where a file lies, its size and the time of its last change."""
@@ -85,8 +102,7 @@ class RecordStore:
         if kept is not None and (kept.changes is not None or kept.problem or not look):
             return kept
         record = examine(media, look)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
+        with kept_file(path) as temporary:
             temporary.write_text(json.dumps(_encoded(record)), encoding="utf-8")
         return record
 
@@ -108,7 +124,7 @@ def _read(path: Path) -> FileRecord | None:
     """A kept record; None if there is none, or a damaged one."""
     try:
         return _decoded(read_json(path, limit=LARGE))
-    except (FileNotFoundError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError):
         return None
 
 

@@ -97,6 +97,31 @@ def test_an_image_model_makes_long_videos_in_pieces_and_a_temporal_one_says_why_
         apply(tiny.model, moving, image, "hybrid", 3)
 
 
+@pytest.mark.parametrize("trip_last", [False, True])
+def test_trip_joins_its_frame_to_the_inverted_one_too_and_to_no_piece(
+    image_model: Any, moving: Any, prepare: Callable[..., Any], sample: Callable[..., Any],
+    node_classes: dict[str, Any], trip_last: bool,
+) -> None:  # fmt: skip
+    given, image = prepare(image_model, frames=5), encoded(node_classes, image_model)
+
+    def applied(initialization: str, pieces: int, position: str = "begin") -> Any:
+        model = image_model.model
+        for last in (False, True):
+            if last == trip_last:
+                trip = node_classes["I2VApplyTRIP"].execute
+                (model,) = trip(model, image, "none", 1.0, 0.0, position=position).result
+            else:
+                look_back = node_classes["I2VApplyLookBack"].execute
+                (model,) = look_back(model, moving, image, initialization, pieces).result
+        return model
+
+    assert torch.equal(sample(applied("inversion", 0), given)[:1], image.latent)
+    whole, pieces = (sample(applied("hybrid", count, "channel"), given) for count in (0, 2))
+    assert (pieces - whole).abs().max() < 1e-4 * whole.abs().max()
+    with pytest.raises(ValueError, match="would stand in every piece of it"):
+        sample(applied("hybrid", 2), given)
+
+
 def test_weights_trained_along_come_with_the_adapter_and_leave_with_it(
     image_model: Any, look_back_adapter: Callable[..., Any], prepare: Callable[..., Any],
     sample: Callable[..., Any], node_classes: dict[str, Any],

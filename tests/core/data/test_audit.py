@@ -144,3 +144,11 @@ def test_the_command_prints_the_text_and_writes_json(
     monkeypatch.setattr(sys, "argv", ["i2v_core", "audit", str(tmp_path / "gone")])
     assert main() == 1
     assert "There is no data" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_names_the_option_that_moves_what_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "clip.mp4").write_bytes((CASES / "rot90.mp4").read_bytes())
+    (tmp_path / ".i2v_cache").write_text("a file where the folder should be")
+    with pytest.raises(OSError, match=r"Cannot keep in .*Set data\.cache_directory \(audit: --cache-directory\)"):
+        audit_data(config(tmp_path))
+    assert audit_data(config(tmp_path, cache_directory=str(tmp_path / "kept"))).used

@@ -196,3 +196,118 @@ def test_other_paths_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.doc").write_text("x")
     with pytest.raises(ValueError, match="is no data set"):
         list_entries(tmp_path / "a.doc")
+
+
+# What a caption may be, and what it is read as: the caption, or the problem.
+KINDS: dict[str, tuple[object, str | None, str]] = {
+    "number": ({"text": 7}, "7", ""),
+    "empty text, full caption": ({"text": " ", "caption": "a cat"}, "a cat", ""),
+    "null": ({"text": None, "prompt": "a cat"}, "a cat", ""),
+    "one in a list": ({"text": ["a cat"]}, "a cat", ""),
+    "several": ({"text": ["", "a cat", "a pet"]}, "a cat", ""),
+    "one language": ({"text": {"de": "eine Katze"}}, "eine Katze", ""),
+    "languages": ({"text": {"zh-CN": "猫", "en_US": "a cat"}}, "a cat", ""),
+    "no English": ({"text": {"zh": "猫", "de": "eine Katze"}}, None, "names zh, de under 'text', none of them 'en'"),
+    "truth": ({"text": True}, None, "a bool under 'text' that is no caption"),
+    "objects": ({"text": [{"en": "a cat"}]}, None, "a list under 'text' that is no caption"),
+}
+
+
+@pytest.mark.parametrize("form", ["lines", "array", "array in an object", "by file", "shard"])
+def test_every_kind_of_caption_is_used_where_its_meaning_is_plain(form: str, tmp_path: Path, clip: Path) -> None:
+    rows = {f"{number}.mp4": value for number, (value, _, _) in enumerate(KINDS.values())}
+    for name in rows:
+        (tmp_path / name).write_bytes(b"not looked at")
+    objects = [{"file_name": name} | dict(value) for name, value in rows.items()]  # type: ignore[call-overload]
+    if form == "lines":
+        (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, objects)))
+    elif form == "shard":
+        for name, value in rows.items():
+            (tmp_path / name).with_suffix(".JSON").write_text(json.dumps(value))
+        with tarfile.open(tmp_path / "shard.tar", "w") as archive:
+            for path in sorted(tmp_path.glob("*.mp4")) + sorted(tmp_path.glob("*.JSON")):
+                archive.add(path, f"./{path.name}")
+                path.unlink()
+    else:
+        content = {"array": objects, "array in an object": {"version": 1, "data": objects}, "by file": rows}[form]
+        (tmp_path / "dataset.json").write_text(json.dumps(content))
+    listing = list_entries(tmp_path)
+    assert len(listing.entries) == len(KINDS)
+    for entry, (kind, (_, caption, problem)) in zip(listing.entries, KINDS.items(), strict=True):
+        assert entry.caption == caption, kind
+        assert problem in entry.problem and bool(problem) == bool(entry.problem), kind
+    assert {entry.note for entry in listing.entries} == {
+        "", "several captions, the first is used", "captions in several languages, English is used",
+    }  # fmt: skip
+    if form.startswith("array"):
+        assert len(list_entries(tmp_path / "dataset.json").entries) == len(KINDS)
+
+
+def test_a_table_beside_captioned_videos_that_is_about_something_else_is_set_aside(tmp_path: Path, clip: Path) -> None:
+    with_texts(tmp_path, clip)
+    (tmp_path / "loss.csv").write_text("step,loss\n1,0.5\n")
+    (tmp_path / "metadata.json").write_text('{"creator": "me", "year": 2026}')
+    (tmp_path / "umlauts.csv").write_bytes("Größe\n1\n".encode("cp1252"))
+    (tmp_path / "backup.tar").write_bytes(b"\1" * 2000)
+    audit = open_data(config(tmp_path)).audit
+    assert (audit.layout, len(audit.used)) == ("files", 2)
+    assert all(row.captioned for row in audit.used)
+    assert "set aside: loss.csv has the columns step, loss; clips would be under one of videoid" in audit.text()
+    assert "set aside: metadata.json names no clips" in audit.text()
+    assert "2 of 4 clips are used" in audit.text(), "what cannot be read is counted"
+    assert "skipped: umlauts.csv: is no table of clips: " in audit.text()
+    with pytest.raises(ValueError, match="has the columns step, loss; expected one of videoid"):
+        list_entries(tmp_path / "loss.csv")
+
+
+def test_a_table_that_breaks_off_is_named_and_what_stands_before_is_used(tmp_path: Path, clip: Path) -> None:
+    shutil.copy(clip, tmp_path / "a.mp4")
+    (tmp_path / "clips.csv").write_text('path,text\na.mp4,a cat\nb.mp4,"a dog\nc.mp4,a cow\n')
+    found = {entry.name: entry for entry in list_entries(tmp_path).entries}
+    assert found["a.mp4"].caption == "a cat"
+    assert "the row in line 3 of" in found["clips.csv"].problem
+
+
+def test_names_of_other_systems_are_understood(tmp_path: Path, clip: Path) -> None:
+    (tmp_path / "videos").mkdir()
+    for name in ("a", "b"):
+        shutil.copy(clip, tmp_path / "videos" / f"{name}.mp4")
+    (tmp_path / "videos" / "b.txt").write_text("beside the file")
+    rows = [{"video": "videos\\a.mp4", "text": "a cat"}, {"video": "videos\\b.mp4"}]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    assert [(each.name, each.caption, each.problem) for each in list_entries(tmp_path).entries] == [
+        ("videos/a.mp4", "a cat", ""), ("videos/b.mp4", "beside the file", ""),
+    ]  # fmt: skip
+    (tmp_path / "metadata.jsonl").unlink()
+    (tmp_path / "videos" / "a.TXT").write_text("a cat")
+    for folder in ("@eaDir", "__MACOSX", "$RECYCLE.BIN"):
+        (tmp_path / folder).mkdir()
+        shutil.copy(clip, tmp_path / folder / "a.mp4")
+    (tmp_path / "videos" / "._a.mp4").write_bytes(b"\0\5\x16\7")
+    (tmp_path / "videos" / "._a.txt").write_bytes(b"\0\5\x16\7")
+    listing = list_entries(tmp_path)
+    assert {entry.name: entry.caption for entry in listing.entries} == {
+        "videos/a.mp4": "a cat", "videos/b.mp4": "beside the file",
+    }  # fmt: skip
+
+
+def test_the_current_folder_may_be_one_of_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Image.new("RGB", (8, 8)).save(tmp_path / "1.png")
+    (tmp_path / "caption.txt").write_text("a cat")
+    monkeypatch.chdir(tmp_path)
+    assert [entry.caption for entry in list_entries(".").entries] == ["a cat"]
+
+
+def test_a_confined_data_set_takes_no_text_from_elsewhere(tmp_path: Path, clip: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(clip, data / "a.mp4")
+    for name, content in {"secret": "a secret", "binary": b"\xff"}.items():
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        (data / "a.txt").unlink(missing_ok=True)
+        (data / "a.txt").symlink_to(tmp_path / name)
+        [entry] = list_entries(data, confined=True).entries
+        assert (entry.caption, entry.problem) == (None, "lies outside of the data's folder")
+    (data / "a.txt").unlink()
+    (data / "a.txt").write_text("its own")
+    assert [entry.caption for entry in list_entries(data, confined=True).entries] == ["its own"]

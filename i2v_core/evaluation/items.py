@@ -84,8 +84,9 @@ class ClipProtocol:
         return self._available(index_frames(path))[0]
 
     def _available(self, index: FrameIndex) -> tuple[int, Fraction | float]:
-        rate = index.fps / self.stride if self.fps is None else self.fps
-        return max(1, round(float(index.duration) * float(rate))), rate
+        if self.fps is None:
+            return -(-len(index.pts) // self.stride), index.fps / self.stride
+        return max(1, round(float(index.duration) * self.fps)), self.fps
 
 
 @dataclass(frozen=True)

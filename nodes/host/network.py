@@ -77,10 +77,12 @@ class HostVideoUNet(VideoUNet):
         call, cache = network_call(x, timesteps, context, y, options, **conditions), options.get(STEP_CACHE)
         if cache is not None and added.after_block is not None:
             raise ValueError("Step caching leaves out blocks that look-back updates: use only one of the two.")
-        added += control_seams(control, len(self.input_blocks), call.x.shape[2], x.dtype)
+        if control:
+            added = added + control_seams(control, len(self.input_blocks), call.x.shape[2], x.dtype)
         if is_patched(options):
             self.patch_warnings.tell(options)
-            added += CallPatches(options, x, call, self.model_channels, timesteps=timesteps, y=y).seams()
+            patches = CallPatches(options, x, call, self.model_channels, timesteps=timesteps, y=y)
+            added = added + patches.seams()
         reuse = None if cache is None else cache.branch(branch_key(options))
         return clips_to_rows(super().forward(**call.inputs, seams=added, reuse=reuse))
 

@@ -20,7 +20,6 @@ from i2v_core.denoiser import Denoiser
 from i2v_core.evaluation import evaluate_motion
 from i2v_core.generate import GenerateConfig, encode_conditions
 from i2v_core.methods import LookBackMethod
-from i2v_core.methods.look_back import begin_with
 from i2v_core.model.look_back import LookBackState
 from i2v_core.sampling import per_clip_noise, sample, sample_pieces
 from i2v_core.weights import load_adapter
@@ -31,10 +30,7 @@ LONGER = 4
 def adapted(base: Path, adapter: Path) -> tuple[Checkpoint, Denoiser]:
     """A fresh base with the adapter, initialized as it was trained."""
     checkpoint, loaded = load_checkpoint(base), load_adapter(adapter)
-    options = json.loads(loaded.metadata.get("i2v.train_options", "{}"))
-    denoiser = Denoiser.adapted(checkpoint.unet, checkpoint.preset, [loaded])
-    methods = begin_with(denoiser.methods, options.get("initialization", "hybrid"))
-    return checkpoint, replace(denoiser, methods=methods)
+    return checkpoint, Denoiser.adapted(checkpoint.unet, checkpoint.preset, [loaded])
 
 
 def in_pieces(checkpoint: Checkpoint, denoiser: Denoiser, config: GenerateConfig) -> dict[str, float]:

@@ -7,10 +7,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 from . import generate, load_checkpoint, save_checkpoint
 from .denoiser import Denoiser
 from .diffusion.guidance import ScaleSchedule, parse_scale
+from .diffusion.initialization import InitializationName
 from .evaluation.command import add_arguments as add_evaluation_arguments
 from .generate import GenerateConfig
 from .weights import (
@@ -58,7 +60,7 @@ def story(arguments: argparse.Namespace) -> None:
         handover=arguments.handover, color_match=arguments.color_match,
         on_step=lambda part, step, steps: progress(f"part {part + 1}/{len(parts)}, step {step + 1}/{steps}"),
     )  # fmt: skip
-    drift = color_drift(told.clip[:, [*told.joins, -1]], told.clip[:, 0])
+    drift = [value for scene, ends in told.scenes() for value in color_drift(scene[:, ends], scene[:, 0])]
     progress(f"color drift at the end of each part, in levels of 255: {', '.join(f'{value:.1f}' for value in drift)}")
     written = write_video(arguments.output, clip_to_frames(told.clip).cpu(), arguments.fps)
     print(written.path)
@@ -90,6 +92,8 @@ def audit(arguments: argparse.Namespace) -> None:
 def evaluate(arguments: argparse.Namespace) -> None:
     """Measure results or a protocol's clips, or ask people; with neither, how often a model moves as it is asked to."""
     if arguments.folders or arguments.protocol or arguments.study or arguments.study_results:
+        if arguments.initialization or arguments.lossy_first_frame:
+            raise ValueError("--initialization is of the measurement of motion alone; a protocol file names its own")
         from .evaluation.command import evaluate_files
 
         if path := evaluate_files(arguments, progress):
@@ -168,6 +172,8 @@ def load_denoiser(arguments: argparse.Namespace, *, compiled: bool = False) -> t
     checkpoint = load_checkpoint(arguments.checkpoint, device=arguments.device, **base_files(arguments))
     adapters = [load_adapter(path, device=arguments.device) for path in arguments.adapter]
     denoiser = Denoiser.adapted(checkpoint.unet, checkpoint.preset, adapters)
+    if (name := arguments.initialization) or arguments.lossy_first_frame:
+        denoiser = denoiser.begun(name, exact_first=not arguments.lossy_first_frame)
     if compiled:
         from .model.compiled import compile_blocks
 
@@ -236,6 +242,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command(evaluate)
     add_base_arguments(sub, DEMO)
+    add_initialization(sub)
     sub.add_argument("--clips", type=int, default=200)
     sub.add_argument("--steps", type=int)
     sub.add_argument("--guidance", type=float)
@@ -263,6 +270,7 @@ def add_generation(sub: argparse.ArgumentParser) -> None:
     add_base_arguments(sub, DEMO)
     for name in ("frames", "height", "width", "steps"):
         sub.add_argument(f"--{name}", type=int, help="default: what the checkpoint was trained on")
+    add_initialization(sub)
     sub.add_argument("--frames-at-once", type=int, help="long videos in pieces of so many frames; needs look-back")
     sub.add_argument("--guidance", type=float)
     forms = "4, or over the steps linear:4:1, cosine:4:1, interval:4:1:0.2:0.8"
@@ -276,6 +284,14 @@ def add_generation(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--device", default="cpu")
     sub.add_argument("--compile", action="store_true", help="compile the network, for many steps or clips; on a CPU "
                      "this needs a C++ compiler")  # fmt: skip
+
+
+def add_initialization(sub: argparse.ArgumentParser) -> None:
+    """How look-back begins with the picture."""
+    sub.add_argument("--initialization", choices=get_args(InitializationName), help="how look-back begins with the "
+                     "picture; default: what the adapter was trained with")  # fmt: skip
+    sub.add_argument("--lossy-first-frame", action="store_true", help="with inversion: leave frame 0 as sampling makes "
+                     "it, to compare; without, it is the picture exactly")  # fmt: skip
 
 
 def main() -> int:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from .conditions import Conditions, join_conditions
 from .diffusion.guidance import ClassifierFreeGuidance, Guidance
-from .diffusion.initialization import FREE, Initialization
+from .diffusion.initialization import FREE, Initialization, InitializationName
 from .diffusion.prediction import Prediction, network_input, reexpress, to_denoised
 from .diffusion.schedule import Schedule
-from .methods import METHODS, LookBackMethod, Method, NetworkCall
+from .methods import LookBackMethod, Method, NetworkCall
+from .methods.look_back import begin_with
 from .methods.method import Network
 from .model.look_back import LookBackState
 from .model.seams import Seams
@@ -32,8 +33,9 @@ class Denoiser:
     """A network with the schedule and the prediction that it was trained for, and methods that extend it.
 
     With `image_residual` it is a residual model: its clean clip is the difference to the given image's latent, in which
-    a still clip is zero. In terms of noise this is the shortcut path of TRIP (arXiv:2403.17005, section 3.2): the
-    reference noise of the image, and the network's residual.
+    a still clip is zero. The idea of a shortcut is TRIP's (arXiv:2403.17005, section 3.2), the formula is not: equation
+    9 blends the reference and the residual by lambda, this adds the image's latent to the clean estimate with full
+    weight. `TripMethod` is equation 9.
 
     Raises ValueError for two methods of one kind, and for one that does not belong to the network.
     """
@@ -60,18 +62,40 @@ class Denoiser:
     def adapted(cls, network: VideoUNet, preset: Preset, adapters: Iterable[Adapter]) -> "Denoiser":
         """The denoiser with adapters, whose weights of the base replace the network's own, averaged where they meet.
 
-        Raises ValueError for two adapters of one kind, and for one that was trained with another base.
+        Each works as it was trained, and on the noise that it was trained on.
+
+        Raises ValueError for two adapters of one kind, for one that was trained with another base, and for adapters
+        that were trained on different noise.
         """
         adapters = list(adapters)
         for adapter in adapters:
             check_replacement(network.state_dict(), adapter.unet, f"the adapter of kind {adapter.kind}")
-        denoiser = cls.of(network, preset, *(METHODS[adapter.kind].of(adapter.module) for adapter in adapters))
+        if len(betas := {adapter.betas for adapter in adapters}) > 1:
+            raise ValueError(f"the adapters were trained on different betas, {sorted(betas)}: use one of them alone")
+        for each in betas:
+            preset = preset.on(each)
+        denoiser = cls.of(network, preset, *(adapter.method for adapter in adapters))
         replace_weights(network, mean_weights(adapter.unet for adapter in adapters))
         return denoiser
 
     def find(self, method: type[M]) -> M | None:
         """The method of this class, if it is at work."""
         return next((each for each in self.methods if isinstance(each, method)), None)
+
+    def begun(self, name: InitializationName | None, *, exact_first: bool = True) -> "Denoiser":
+        """The denoiser whose clips begin otherwise; None keeps the way that look-back was trained with.
+
+        Raises ValueError without look-back, and for a lossy first frame where it is always exact.
+        """
+        look_back = self.find(LookBackMethod)
+        if look_back is None:
+            raise ValueError(
+                "an initialization is look-back's, and there is no adapter of it: give one, or leave it out"
+            )
+        begins = Initialization(name or look_back.initialization.name, exact_first)
+        if not exact_first and not begins.inverts:
+            raise ValueError(f"frame 0 is exact with {begins.name}; only inversion loses some of the given image")
+        return replace(self, methods=begin_with(self.methods, begins))
 
     @property
     def initialization(self) -> Initialization:

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from .diffusion.prediction import Prediction
-from .diffusion.schedule import ScheduleConfig, Spacing
+from .diffusion.schedule import Betas, ScheduleConfig, Spacing, with_betas
 
 FpsMeaning = Literal["fps", "frame_stride"]
 
@@ -44,6 +44,10 @@ class Preset:
     license: str
     image_residual: bool = False
     interpolates: bool = False
+
+    def on(self, betas: Betas) -> "Preset":
+        """The same model on the noise of other betas."""
+        return replace(self, schedule=with_betas(self.schedule, betas))
 
 
 DYNAMICRAFTER = "DynamiCrafter, arXiv:2310.12190, github.com/Doubiiu/DynamiCrafter"

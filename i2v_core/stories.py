@@ -1,11 +1,12 @@
 """Two-stage inference of DreamVideo (arXiv:2312.03018, section 5.5) for any number of parts.
 
-Each part animates the last frame of the one before, with a prompt of its own.
+Each part animates the last frame of the one before, with a prompt of its own; or, after a cut, a picture of its own, as
+in DynamiCrafter's storytelling (arXiv:2310.12190, section 1).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,7 @@ from .diffusion.samplers import Callback
 from .files import StrPath
 from .generate import Animator, GenerateConfig
 from .text_files import read_json
+from .video import read_picture, to_rgb
 from .video.match_colors import lead_colors_back, match_colors
 from .weights import Checkpoint
 
@@ -36,6 +38,8 @@ class Part:
         seed: None is the story's seed plus the number of the part, counted from 0.
         frames: of this part, at least 2, with the one that it shares with the part before.
         guidance, text_scale, image_scale: as in `GenerateConfig`.
+        image: picture file that this part begins with, after a cut; None goes on from the last frame before, or from
+            the story's picture. In a story file a path beside it.
     """
 
     prompt: str
@@ -45,6 +49,7 @@ class Part:
     guidance: float | None = None
     text_scale: float | None = None
     image_scale: float | None = None
+    image: str | None = None
 
     def __post_init__(self) -> None:
         if self.frames is not None and self.frames < 2:
@@ -64,15 +69,26 @@ class Story:
     Attributes:
         clip: pixels in [-1, 1], `3 t h w`; a frame that two parts share is there once.
         joins: index of each shared frame, in order.
+        cuts: index of each frame after the first that is the picture of a part's own, in order.
     """
 
     clip: Tensor
     joins: tuple[int, ...]
+    cuts: tuple[int, ...] = ()
 
     def parts(self) -> list[Tensor]:
-        """The clips `3 t h w` of the parts, each from its shared frame to the next."""
-        edges = [0, *self.joins, self.clip.shape[1] - 1]
-        return [self.clip[:, start : end + 1] for start, end in pairwise(edges)]
+        """The clips `3 t h w` of the parts, each from its shared frame or its picture to the end."""
+        starts = [0, *sorted((*self.joins, *self.cuts)), self.clip.shape[1]]
+        # A shared frame belongs to both of its parts.
+        return [self.clip[:, start : end + (end in self.joins)] for start, end in pairwise(starts)]
+
+    def scenes(self) -> list[tuple[Tensor, list[int]]]:
+        """What lies between cuts, `3 t h w`, each with the indices within it at which its parts end."""
+        edges = [0, *self.cuts, self.clip.shape[1]]
+        return [
+            (self.clip[:, start:end], [*(join - start for join in self.joins if start <= join < end), end - start - 1])
+            for start, end in pairwise(edges)
+        ]
 
 
 def read_story(path: StrPath) -> list[Part]:
@@ -83,7 +99,8 @@ def read_story(path: StrPath) -> list[Part]:
     name, entries = Path(path).name, read_json(path)
     if not isinstance(entries, list) or not entries:
         raise ValueError(f"'{name}' should hold a list of one or more parts, each a prompt or an object with a prompt")
-    return [_part(entry, f"part {number} of '{name}'") for number, entry in enumerate(entries, start=1)]
+    folder = Path(path).parent
+    return [_part(entry, f"part {number} of '{name}'", folder) for number, entry in enumerate(entries, start=1)]
 
 
 def tell_story(
@@ -100,15 +117,16 @@ def tell_story(
     """Animate a picture part by part.
 
     Args:
-        image: `h w c` in [0, 1] or uint8; cropped to the clip's shape.
+        image: `h w c` in [0, 1] or uint8; cropped to the clip's shape. Left out if the first part has its own.
         config: what holds for all parts.
         handover: what the next part begins with: the last frame's pixels, encoded again, or its latent as it is.
-        color_match: how far each part's colors are led back to the picture's by its end, 0 to 1.
+        color_match: how far each part's colors are led back by its end to the picture's, that of the last cut, 0 to 1.
         denoiser: the checkpoint's network with its adapters; None takes the network alone.
         on_step: called with the number of the part (from 0), the step (from 0) and the number of steps.
 
     Raises:
         ValueError: no parts, `color_match` out of range or with latents, or as `generate.animate`.
+        OSError: a part's picture cannot be opened; nothing is animated before all are read.
     """
     if not parts:
         raise ValueError("a story needs at least one part, got none")
@@ -119,9 +137,12 @@ def tell_story(
     animator, config = Animator.of(checkpoint, denoiser), config or GenerateConfig()
     clips: list[Tensor] = []
     with torch.inference_mode():
-        reference = picture = animator.fit(image, config)
+        own = [None if part.image is None else animator.fit(to_rgb(read_picture(part.image)), config) for part in parts]
+        reference = picture = animator.fit(image, config) if own[0] is None else own[0]
         image_latent = None
         for number, part in enumerate(parts):
+            if (begins := own[number]) is not None:
+                reference, picture, image_latent = begins, begins, None
             latents = animator.animate(
                 picture, part.prompt, negative_prompt=part.negative, config=part.config(config, number),
                 image_latent=image_latent, callback=_numbered(on_step, number),
@@ -130,7 +151,22 @@ def tell_story(
             clips.append(lead_colors_back(clip, reference[0], color_match) if color_match else clip)
             picture = clips[-1][None, :, -1]
             image_latent = latents[:, :, -1] if handover == "latents" else None
-    return Story(join_clips(clips), tuple(accumulate(clip.shape[1] - 1 for clip in clips[:-1])))
+    return _told(clips, [picture is not None for picture in own])
+
+
+def _told(clips: Sequence[Tensor], cut: Sequence[bool]) -> Story:
+    """The story of its parts' clips; one that is not cut repeats the last frame of the one before."""
+    scenes, joins, cuts, end = list[list[Tensor]](), list[int](), list[int](), 0
+    for clip, begins in zip(clips, cut, strict=True):
+        if not scenes or begins:
+            cuts += [end] if scenes else []
+            scenes.append([clip])
+            end += clip.shape[1]
+        else:
+            joins.append(end - 1)
+            scenes[-1].append(clip)
+            end += clip.shape[1] - 1
+    return Story(torch.cat([join_clips(scene) for scene in scenes], dim=1), tuple(joins), tuple(cuts))
 
 
 def join_clips(clips: Sequence[Tensor], shared: int = 1, match: bool = False) -> Tensor:
@@ -177,10 +213,15 @@ def _size(clip: Tensor) -> str:
     return f"{width}x{height} with {channels} channels"
 
 
-def _part(entry: Any, place: str) -> Part:
+def _part(entry: Any, place: str, folder: Path) -> Part:
     if not isinstance(entry, str | dict):
         raise ValueError(f"{place} should be a prompt or an object with 'prompt', got {shown(repr(entry))}")
     try:
-        return Part(entry) if isinstance(entry, str) else decode(Part, entry)
+        part = Part(entry) if isinstance(entry, str) else decode(Part, entry)
     except ValueError as error:
         raise ValueError(f"{place}: {error}") from error
+    if part.image is None:
+        return part
+    if not (picture := folder / part.image).is_file():
+        raise ValueError(f"{place}: there is no picture '{shown(part.image)}'; its path is one beside the story file")
+    return replace(part, image=str(picture))

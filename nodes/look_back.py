@@ -1,6 +1,6 @@
 """Look-back on the host's models: a text-to-image model becomes a video model."""
 
-from typing import Any
+from typing import Any, Literal
 
 from comfy_api.latest import io
 
@@ -19,11 +19,11 @@ class I2VApplyLookBack(io.ComfyNode):
         initialization = advanced(
             io.Combo.Input(
                 "initialization",
-                options=["hybrid", "add_noise", "inversion"],
-                default="hybrid",
-                tooltip="What the model sees of the given image: the clean image at every step (hybrid, the one to "
-                "use), the image with as much noise as the other frames, or the image led back to noise by DDIM "
-                "inversion. Take what the adapter was trained with.",
+                options=["hybrid", "add_noise", "inversion", "auto"],
+                default="auto",
+                tooltip="What the model sees of the given image: the clean image at every step (hybrid), the image "
+                "with as much noise as the other frames, or the image led back to noise by DDIM inversion. auto takes "
+                "what the adapter was trained with.",
             )
         )
         return io.Schema(
@@ -65,7 +65,7 @@ class I2VApplyLookBack(io.ComfyNode):
         model: Any,
         adapter: GivenAdapter,
         i2v_image: GivenImage,
-        initialization: InitializationName = "hybrid",
+        initialization: InitializationName | Literal["auto"] = "auto",
         frames_at_once: int = 0,
     ) -> io.NodeOutput:
         return io.NodeOutput(apply_look_back(model, adapter, i2v_image.latent, initialization, frames_at_once))

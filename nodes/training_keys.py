@@ -22,10 +22,10 @@ OPEN: Mapping[str, str] = {
     "diffusion": "snr_gamma noisy_share noisy_from",
     "conditioning": "text_drop image_drop drop_mode both_drop",
     "validation": "validation_steps prompt seed num_inference_steps guidance frames fps",
-    "logging": "logging_steps plan_steps probe_clips probe_steps",
+    "logging": "logging_steps plan_steps probe_clips probe_steps probe_unseen",
     "method.options": "initialization trained_along trained temporal_layers stage encoder_steps",
     "method.adapter": "depth kernel groups bottleneck placement padding adapter residual fusion position first_lambda "
-    "last_lambda patch features heads stem_channels",
+    "last_lambda patch features heads stem_channels image_residual",
     "method.adapter.projection": "features depth heads head_dim queries frames visual_tokens",
     "method.adapter.injection": "image_gate",
     "method.adapter.encoder": "size patch features layers heads",

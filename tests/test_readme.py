@@ -1,5 +1,6 @@
 """The README's paper map and links lead somewhere: it is how one finds a paper's section in the code."""
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -11,6 +12,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("*/README.md"), *ROOT.glob("docs/*.md")]
 MAP = README.split("## How the pieces fit", 1)[1].split("\n\n")[1]
 ROWS = [[cell.strip() for cell in line.strip("|").split("|")] for line in MAP.splitlines()[2:]]
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef
 NODES = {
     node["display_name"]
     for node in json.loads((ROOT / "locales/en/nodeDefs.json").read_text(encoding="utf-8")).values()
@@ -37,6 +39,27 @@ def test_every_row_of_the_paper_map_leads_to_files_nodes_and_tests(row: list[str
         # A bare name lies where the one before it does.
         folder = (ROOT / "tests" / path).parent if "/" in path else folder
         assert (folder / Path(path).name).exists(), path
+
+
+def numbers(text: str) -> set[int]:
+    """The equations that a text names: "equation 5", "eq. 3 to 9", "equations 9 and 11"."""
+    found: set[int] = set()
+    for first, joined, last in re.findall(r"\b[Ee]q(?:uation|\.)s? (\d+)(?: (to|and|or) (\d+))?", text):
+        found |= set(range(int(first), int(last) + 1)) if joined == "to" else {int(n) for n in (first, last) if n}
+    return found
+
+
+def test_every_equation_of_a_docstring_is_in_the_paper_map() -> None:
+    """In the rows of its file, so that a reader of the paper finds the file by the equation."""
+    missing = []
+    for path in sorted(ROOT.glob("i2v_core/**/*.py")):
+        name = path.relative_to(ROOT / "i2v_core").as_posix()
+        nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, DOCUMENTED)]
+        named = numbers(" ".join(re.sub(r"\s+", " ", ast.get_docstring(node) or "") for node in nodes))
+        rows = [row for row in ROWS if any(name == cell or name.startswith(f"{cell}/") for cell in quoted(row[1]))]
+        told = numbers(" ".join(row[0] for row in rows))
+        missing += [f"{name}: equation {number}" for number in sorted(named - told)]
+    assert missing == []
 
 
 def test_every_node_is_in_the_readme() -> None:

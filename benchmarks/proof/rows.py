@@ -15,6 +15,7 @@ from torch import Tensor
 from i2v_core.conditions import white
 from i2v_core.data.moving_crops import MOTIONS, PHRASES, TEST_PHOTOGRAPHS, CaptionedClip, MovingCrops
 from i2v_core.denoiser import Denoiser
+from i2v_core.diffusion.initialization import Initialization
 from i2v_core.evaluation.controls import ROWS, control_clips
 from i2v_core.files import atomic_path
 from i2v_core.generate import GenerateConfig, encode_conditions, null_conditions
@@ -135,7 +136,7 @@ def generate(
     device: str,
 ) -> Tensor:
     """Clips `b c t h w` in [-1, 1]; noise and pictures depend on the item's number alone."""
-    denoiser = replace(denoiser, methods=begin_with(denoiser.methods, sampling.initialization))
+    denoiser = replace(denoiser, methods=begin_with(denoiser.methods, Initialization(sampling.initialization)))
     text, image = (None, None) if sampling.scales is None else sampling.scales
     config = GenerateConfig(steps=steps, text_scale=text, image_scale=image).sampling(checkpoint.preset)
     parts = [

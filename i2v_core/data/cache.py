@@ -128,6 +128,7 @@ class CachedClips(Dataset[FileClip]):
             caption=file.caption,
             latents=rearrange(latents.float(), "t c h w -> c t h w"),
             fps=choice.window.fps,
+            stride=choice.window.stride,
             text=text,
             pooled_text=pooled,
             name=file.name,

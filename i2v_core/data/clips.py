@@ -15,7 +15,7 @@ class Clip:
     Attributes:
         pixels: `c t h w` in [-1, 1]; None if the latents are known already.
         image: pixels of the given frame, `c h w` in [-1, 1]; `image_index` is its number in the clip.
-        fps: frames per second as sampled, None if unknown.
+        fps: frames per second as sampled, None if unknown; `stride`: every so many frames of its file, None by time.
         latents: `c t h w`, and text, pooled_text: features of the caption, `n d` and `d`, for example from a cache.
     """
 
@@ -27,6 +27,7 @@ class Clip:
     latents: Tensor | None = None
     text: Tensor | None = None
     pooled_text: Tensor | None = None
+    stride: int | None = None
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ class RawClips:
     items: list[int]
     text: Tensor | None = None
     pooled_text: Tensor | None = None
+    stride: Tensor | None = None
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> "RawClips":
         """The same on a device."""
@@ -109,8 +111,8 @@ class RawClips:
 
         image, image_index = (tensor.to(device, non_blocking=non_blocking) for tensor in (self.image, self.image_index))
         pixels, latents, fps = moved(self.pixels), moved(self.latents), moved(self.fps)
-        text, pooled_text = moved(self.text), moved(self.pooled_text)
-        return RawClips(pixels, latents, image, image_index, self.captions, fps, self.items, text, pooled_text)
+        further = moved(self.text), moved(self.pooled_text), moved(self.stride)
+        return RawClips(pixels, latents, image, image_index, self.captions, fps, self.items, *further)
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ class ClipBatch:
         image: pixels of the given frames, `b c h w` in [-1, 1]; `image_index` are their numbers, `b`.
         latents: `b c t h w`.
         captions: one for each clip.
-        fps: frames per second, `b`; None if one of the clips has none.
+        fps: frames per second, `b`, and `stride`: of frames in their files, `b`; None if one of the clips has none.
         items: the clips' numbers in the data set, on which all random draws depend.
         text, pooled_text: features of the captions, `b n d` and `b d`, where the data set has them.
         given: latents of pictures of other clips in place of the given frames', `b c 1 h w`, to see what they cost.
@@ -136,6 +138,7 @@ class ClipBatch:
     text: Tensor | None = None
     pooled_text: Tensor | None = None
     given: Tensor | None = None
+    stride: Tensor | None = None
 
     @property
     def image_latent(self) -> Tensor:
@@ -162,18 +165,24 @@ def collate(numbered: Sequence[tuple[int, Clip]]) -> RawClips:
     cached = [clip.latents is not None for clip in clips]
     if any(cached) and not all(cached):
         raise ValueError("some clips of a batch come as pixels and some as latents: fill the cache before training")
-    fps = [clip.fps for clip in clips if clip.fps is not None]
     return RawClips(
         pixels=None if all(cached) else torch.stack([clip.pixels for clip in clips if clip.pixels is not None]),
         latents=torch.stack([clip.latents for clip in clips if clip.latents is not None]) if all(cached) else None,
         image=torch.stack([clip.image for clip in clips]),
         image_index=torch.tensor([clip.image_index for clip in clips]),
         captions=[clip.caption for clip in clips],
-        fps=torch.tensor(fps) if len(fps) == len(clips) else None,
+        fps=_numbers([clip.fps for clip in clips]),
         items=[item for item, _ in numbered],
         text=_stacked([clip.text for clip in clips]),
         pooled_text=_stacked([clip.pooled_text for clip in clips]),
+        stride=_numbers([clip.stride for clip in clips]),
     )
+
+
+def _numbers(values: Sequence[float | None]) -> Tensor | None:
+    """The values as a tensor, if every clip has one."""
+    there = [float(value) for value in values if value is not None]
+    return torch.tensor(there) if len(there) == len(values) else None
 
 
 def _stacked(tensors: list[Tensor | None]) -> Tensor | None:
@@ -190,6 +199,5 @@ def encode_clips(raw: RawClips, autoencoder: ClipEncoder) -> ClipBatch:
     else:
         assert raw.pixels is not None  # collate has the one or the other
         latents = autoencoder.encode_clip(raw.pixels)
-    return ClipBatch(
-        raw.image, raw.image_index, latents.float(), raw.captions, raw.fps, raw.items, raw.text, raw.pooled_text
-    )
+    told = raw.captions, raw.fps, raw.items, raw.text, raw.pooled_text
+    return ClipBatch(raw.image, raw.image_index, latents.float(), *told, stride=raw.stride)

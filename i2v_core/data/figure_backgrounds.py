@@ -23,19 +23,24 @@ COLORS = {
 
 
 def draw_background(
-    generator: torch.Generator, kind: Background, size: int, photographs: tuple[str, ...], textures: tuple[str, ...]
+    generator: torch.Generator,
+    kind: Background,
+    size: int,
+    photographs: tuple[str, ...],
+    textures: tuple[str, ...],
+    colors: tuple[str, ...],
 ) -> tuple[Tensor, str]:
     """A picture `1 3 h w` in [0, 1] that spans `EXTENT` sides of a clip of `size` pixels, and its name, "" for none."""
     if kind == "gradient":
-        return _gradient(generator)
+        return _gradient(generator, colors)
     if kind == "texture":
         return _texture(generator, size, textures)
     return _blurred(generator, size, photographs), ""
 
 
-def _gradient(generator: torch.Generator) -> tuple[Tensor, str]:
+def _gradient(generator: torch.Generator, colors: tuple[str, ...]) -> tuple[Tensor, str]:
     """Two shades of one color, or two colors, along a random direction."""
-    first, second = choose(generator, tuple(COLORS)), choose(generator, tuple(COLORS))
+    first, second = choose(generator, colors), choose(generator, colors)
     two = happens(generator, 0.4)
     # Never quite flat, so that a camera's move can be told from the figure's.
     shade = 0.06 + 0.12 * torch.rand((), generator=generator)

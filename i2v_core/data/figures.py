@@ -26,7 +26,7 @@ from ..decoding import SEEDS, check_ranges
 from .clips import LabeledCaption
 from .figure_backgrounds import COLORS, EXTENT, TEST_TEXTURES, TEXTURES, Background, draw_background
 from .figure_words import CAMERA_MOTIONS, FIGURE_MOTIONS, SPEEDS, choose, happens, say
-from .moving_crops import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, CaptionedClip
+from .moving_crops import TEST_PHOTOGRAPHS, TRAIN_PHOTOGRAPHS, CaptionedClip, photograph_path
 
 MOTIONS = FIGURE_MOTIONS + CAMERA_MOTIONS
 SPRITE = 128  # side in pixels of the largest sprite that is kept
@@ -53,6 +53,7 @@ class FiguresConfig:
         folder: of the figures; `~` is the home folder.
         split: the training's figures, backgrounds and phrases, or the held-out ones.
         figures: how many, the first by their files' hashes; None takes all.
+        colors: of gradients, by their names in captions; on dark ones alone figures, mostly bright, stand out.
         sides: smallest and largest first size of a figure, in sides of the clip.
         off_center: largest distance of its first place from the middle, along each axis.
         named: share of the captions that name the figure.
@@ -68,6 +69,7 @@ class FiguresConfig:
     figures: int | None = None
     motions: tuple[str, ...] = MOTIONS
     backgrounds: tuple[Background, ...] = ("gradient", "gradient", "texture", "photograph")
+    colors: tuple[str, ...] = tuple(COLORS)
     sides: tuple[float, float] = (0.35, 0.6)
     off_center: float = 0.12
     named: float = 0.5
@@ -79,8 +81,10 @@ class FiguresConfig:
             raise ValueError(f"sides must be two sizes from 0 to 4, the smaller one first, got {self.sides}")
         if unknown := [motion for motion in self.motions if motion not in MOTIONS]:
             raise ValueError(f"there is no motion '{unknown[0]}'; choose of {', '.join(MOTIONS)}")
-        if not self.motions or not self.backgrounds:
-            raise ValueError("name at least one of motions and of backgrounds")
+        if unknown := [color for color in self.colors if color not in COLORS]:
+            raise ValueError(f"there is no color '{unknown[0]}'; choose of {', '.join(COLORS)}")
+        if not self.motions or not self.backgrounds or not self.colors:
+            raise ValueError("name at least one of motions, of backgrounds and of colors")
 
 
 @dataclass(frozen=True)
@@ -150,7 +154,7 @@ class Figures:
         smallest, largest = config.sides
         kind = config.backgrounds[int(torch.randint(len(config.backgrounds), (), generator=generator))]
         photographs, textures = (TEST_PHOTOGRAPHS, TEST_TEXTURES) if test else (TRAIN_PHOTOGRAPHS, TEXTURES)
-        background, place = draw_background(generator, kind, config.size, photographs, textures)
+        background, place = draw_background(generator, kind, config.size, photographs, textures, config.colors)
         motion = motion or drawn
         scene = Scene(
             figure,
@@ -225,6 +229,8 @@ class Figures:
         digest = hashlib.sha256(json.dumps(settings).encode())
         for name, path in self.paths.items():
             digest.update(name.encode() + path.read_bytes())
+        for name in TRAIN_PHOTOGRAPHS + TEXTURES:
+            digest.update(photograph_path(name).read_bytes())
         return digest.hexdigest()
 
     def summary(self) -> str:

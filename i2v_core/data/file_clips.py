@@ -127,6 +127,7 @@ class FileClips(Dataset[FileClip]):
             caption=file.caption,
             pixels=pixels,
             fps=choice.window.fps,
+            stride=choice.window.stride,
             name=file.name,
         )
 

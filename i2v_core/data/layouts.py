@@ -55,7 +55,7 @@ SYSTEM_FOLDERS = frozenset(("__MACOSX", "$RECYCLE.BIN", "System Volume Informati
 class Entry:
     """A clip as listed: what to call it, its frames, its caption (None: it has none), or why it is none.
 
-    `note` is what was done to its caption.
+    `note` is what was done to its caption, `text` the file of its own that holds it.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Entry:
     caption: str | None = None
     problem: str = ""
     note: str = ""
+    text: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,10 @@ def _layout(given: Path, root: Path, image_fps: float | None, aside: list[str]) 
     shards = [entry for archive in found.get(".tar", []) for entry in _from_tar(archive)]
     if any(entry.media is not None for entry in shards):
         return "shards", chain(shards, unreadable)
-    return "files", chain(_from_files(root, image_fps), shards, unreadable)
+    files = list(_from_files(root, image_fps))
+    if unreadable and not any(entry.caption for entry in files):  # its captions would be missing
+        raise TextFileError(f"'{given}': {unreadable[0].name} {unreadable[0].problem}")
+    return "files", chain(files, shards, unreadable)
 
 
 def _of_file(given: Path, root: Path, image_fps: float | None) -> tuple[str, Iterator[Entry]]:
@@ -173,8 +177,8 @@ def _confined(entry: Entry, root: Path) -> Entry:
     if media is None:
         return entry
     source = media.folder if isinstance(media, FrameFolder) else media.source
-    place = Path(source if isinstance(source, str) else source.path).resolve()
-    if place == root or root in place.parents:
+    files = [Path(source if isinstance(source, str) else source.path), *([entry.text] if entry.text else [])]
+    if all(place == root or root in place.parents for place in (file.resolve() for file in files)):
         return entry
     return Entry(entry.name, None, problem="lies outside of the data's folder")
 
@@ -277,7 +281,7 @@ def _row(read: Row, place: str, root: Path, image_fps: float | None) -> Entry:
         caption, note = caption_of(row, CAPTION_KEYS)
         if caption is None and row.get("videoid"):
             caption = str(row.get("name") or "").strip() or None
-        path = _place(file, root)
+        file, path = _place(file, root)
         media = FrameFolder(str(path), image_fps) if path.is_dir() else VideoFile(str(path))
         if not path.exists():
             return Entry(file, media, caption, "does not exist")
@@ -291,12 +295,12 @@ def _row(read: Row, place: str, root: Path, image_fps: float | None) -> Entry:
     return Entry(file, media, caption, note=note)
 
 
-def _place(file: str, root: Path) -> Path:
-    """Where a file lies that a table names, also by the separators of Windows; `root / file` if it is nowhere."""
+def _place(file: str, root: Path) -> tuple[str, Path]:
+    """A file that a table names, also by the separators of Windows, and where it lies; `root / file` if nowhere."""
     names = dict.fromkeys((file, file.replace("\\", "/")))
     # WebVid's files lie in `videos/` beside its table.
-    places = (folder / name for name in names for folder in (root, root / "videos"))
-    return next((place for place in places if place.exists()), root / file)
+    places = ((name, folder / name) for name in names for folder in (root, root / "videos"))
+    return next(((name, place) for name, place in places if place.exists()), (file, root / file))
 
 
 def _from_tar(archive: Path) -> Iterator[Entry]:
@@ -360,9 +364,12 @@ def _captioned(name: str, media: VideoFile | FrameFolder, *places: Path) -> Entr
 
     A text that cannot be read is the clip's problem.
     """
-    files = (place.with_name(place.name + suffix) for place in places if place.name for suffix in TEXT_SUFFIXES)
-    try:
-        texts = (read_text(file).strip() for file in files if file.is_file())
-        return Entry(name, media, next(filter(None, texts), None))
-    except TextFileError as error:
-        return Entry(name, media, problem=f"has no readable caption: {error}")
+    names = (place.with_name(place.name + suffix) for place in places if place.name for suffix in TEXT_SUFFIXES)
+    for file in filter(Path.is_file, names):
+        try:
+            text = read_text(file).strip()
+        except TextFileError as error:
+            return Entry(name, media, problem=f"has no readable caption: {error}", text=file)
+        if text:
+            return Entry(name, media, text, text=file)
+    return Entry(name, media)

@@ -17,10 +17,11 @@ Shot = tuple[int, int]
 
 @dataclass(frozen=True)
 class Window:
-    """The frames of one clip, and how many of them there are a second (None: nobody knows)."""
+    """The frames of one clip, how many of them there are a second (None: nobody knows), and their stride by number."""
 
     frames: tuple[int, ...]
     fps: float | None
+    stride: int | None = None
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def _window(timeline: Timeline, first: int, frames: int, stride: int, fps: Fract
         return Window(tuple(index.at(index.time(first) + i / fps) for i in range(frames)), float(fps))
     chosen = tuple(range(first, first + (frames - 1) * stride + 1, stride))
     if not timeline.timed:
-        return Window(chosen, None)
+        return Window(chosen, None, stride)
     span = index.time(chosen[-1]) - index.time(chosen[0])
     # The mean rate of these very frames: that of the whole file differs where it varies.
-    return Window(chosen, float((frames - 1) / span) if span else float(index.fps / stride))
+    return Window(chosen, float((frames - 1) / span) if span else float(index.fps / stride), stride)

@@ -16,18 +16,21 @@ InitializationName = Literal["hybrid", "add_noise", "inversion"]
 
 @dataclass(frozen=True)
 class Initialization:
-    """How a clip begins with the given image; in all three ways frame 0 of the result is the given latent exactly.
+    """How a clip begins with the given image; unless told otherwise, frame 0 of the result is its latent exactly.
 
     Attributes:
         name: `hybrid`: the network sees the clean latent at every step; the paper's choice (Algorithms 2 and 3).
             `add_noise`: the given latent at the noise level of the step, always with the same noise.
             `inversion`: the noise that DDIM inversion finds for the given latent, denoised with the other frames.
             `free` is none of them: no frame is given.
+        exact_first: frame 0 of the result is the given latent. False leaves what `inversion` makes of it, with the
+            paper's loss (Figure 7), for comparison; the other ways know frame 0 at every step.
 
     Raises ValueError for another name.
     """
 
     name: InitializationName | Literal["free"] = "hybrid"
+    exact_first: bool = True
 
     def __post_init__(self) -> None:
         if self.name not in (*get_args(InitializationName), "free"):
@@ -79,8 +82,8 @@ class Initialization:
         return pin_first(y, invert(denoise_first, given, sigmas) if self.inverts else y[:, :, :1] + given.to(y))
 
     def result(self, latents: Tensor, given: Tensor | None) -> Tensor:
-        """Return sampled latents that begin with the given one exactly."""
-        return pin_first(latents, given) if self.begins_with_image else latents
+        """Return sampled latents that begin with the given one exactly, if they should."""
+        return pin_first(latents, given) if self.knows_first or (self.inverts and self.exact_first) else latents
 
     def in_loss(self, clip: Tensor) -> Tensor:
         """Return the frames that count in the loss: all but the first for `hybrid` (equation 2), otherwise all."""

@@ -4,7 +4,7 @@ Sampling runs in sigma space, `y = x0 + sigma n`. Dynamic rescale trains on `s(t
 the same process under `sigma(t) = sqrt((1 - alpha_bar) / alpha_bar) / s(t)`: a schedule, never a latent.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal, NamedTuple, get_args
 
@@ -13,6 +13,7 @@ from torch import Tensor
 
 BetaSchedule = Literal["scaled_linear", "linear"]
 Spacing = Literal["uniform", "trailing"]
+Betas = Literal["base", "linear"]
 
 # A sigma of infinity cannot be sampled; ComfyUI puts this signal level (sigma 4518.8) in place of zero.
 TERMINAL_ALPHA_BAR = 4.8973451890853435e-08
@@ -46,6 +47,13 @@ class ScheduleConfig:
             raise ValueError(f"beta_schedule must be one of {get_args(BetaSchedule)}, got {self.beta_schedule!r}")
         if self.rescale_base is not None and not 0 < self.rescale_base <= 1:
             raise ValueError(f"rescale_base must be in (0, 1] or None, got {self.rescale_base}")
+
+
+def with_betas(config: ScheduleConfig, betas: Betas) -> ScheduleConfig:
+    """A schedule with other betas: `linear` are TRIP's (arXiv:2403.17005, section 4.1), `base` its own."""
+    if betas == "base":
+        return config
+    return replace(config, beta_schedule="linear", beta_start=1e-4, beta_end=2e-2)
 
 
 def alphas_cumprod(config: ScheduleConfig) -> Tensor:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..denoiser import Denoiser
+from ..diffusion.initialization import Initialization
 from ..files import atomic_path
 from ..generate import animate
 from ..methods import LookBackMethod, TripMethod
@@ -36,7 +37,7 @@ def follow(denoiser: Denoiser, protocol: GenerationProtocol) -> Denoiser:
     if protocol.initialization is not None:
         if denoiser.find(LookBackMethod) is None:
             raise ValueError("initialization belongs to look-back: name an adapter of look-back, or take it out")
-        methods = begin_with(methods, protocol.initialization)
+        methods = begin_with(methods, Initialization(protocol.initialization))
     if protocol.fusion is not None:
         trip = denoiser.find(TripMethod) or TripMethod(
             None, TemporalNoiseFusionConfig(fusion="none", position="channel")

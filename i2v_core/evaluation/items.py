@@ -3,7 +3,7 @@
 import hashlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor
 from ..decoding import RATES, check_ranges
 from ..files import StrPath
 from ..text_files import LARGE, read_json, read_text
+from ..unusable import UNUSABLE
 from ..video import (
     Clip,
     FitMode,
@@ -83,8 +84,9 @@ class ClipProtocol:
         return self._available(index_frames(path))[0]
 
     def _available(self, index: FrameIndex) -> tuple[int, Fraction | float]:
-        rate = index.fps / self.stride if self.fps is None else self.fps
-        return max(1, round(float(index.duration) * float(rate))), rate
+        if self.fps is None:
+            return -(-len(index.pts) // self.stride), index.fps / self.stride
+        return max(1, round(float(index.duration) * self.fps)), self.fps
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ class Item:
     caption: str | None = None
     wrong_caption: str | None = None
     category: str | None = None
+    caption_refusal: str | None = None  # why its text cannot be read
 
     def files(self) -> list[Path]:
         """Every file that its numbers depend on."""
@@ -141,7 +144,7 @@ def find_items(
                 f"such as '{missing[0]}'."
             )
     places = [place for place in (references, *folders.values()) if place is not None]
-    texts = _captions(captions, places)
+    texts, refusals = _captions(captions, places, names)
     true = {} if references is None else _by_name(references, VIDEOS)
     pictures: dict[str, Path] = {}
     for place in reversed([*([] if images is None else [images]), *places]):
@@ -153,7 +156,7 @@ def find_items(
     return [
         Item(
             name, {label: found[name] for label, found in by_folder.items()}, true.get(name), pictures.get(name),
-            texts.get(name), _other_caption(ordered, i, texts), kinds.get(name),
+            texts.get(name), _other_caption(ordered, i, texts), kinds.get(name), refusals.get(name),
         )
         for i, name in enumerate(ordered)
     ]  # fmt: skip
@@ -179,13 +182,23 @@ def _by_name(folder: StrPath, endings: tuple[str, ...]) -> dict[str, Path]:
     return {path.stem: path for path in found if path.suffix.lower() in endings}
 
 
-def _captions(given: Path | None, places: Sequence[Path]) -> dict[str, str]:
+def _captions(
+    given: Path | None, places: Sequence[Path], names: Collection[str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Captions by name, and why others of these names cannot be read."""
     if given is not None and given.is_file():
-        return _texts_by_name(given, "captions")
+        return _texts_by_name(given, "captions"), {}
     found: dict[str, Path] = {}
     for place in reversed([*([] if given is None else [given]), *places]):
         found |= _by_name(place, (".txt",))
-    return {name: read_text(path).strip() for name, path in found.items()}
+    texts: dict[str, str] = {}
+    refusals: dict[str, str] = {}
+    for name in found.keys() & names:
+        try:
+            texts[name] = read_text(found[name]).strip()
+        except UNUSABLE as error:
+            refusals[name] = f"The caption cannot be used: {error}"
+    return texts, refusals
 
 
 def _texts_by_name(path: Path, what: str) -> dict[str, str]:

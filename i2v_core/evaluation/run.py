@@ -115,7 +115,8 @@ def measure_item(item: Item, config: EvaluationConfig, networks: Networks) -> tu
         values, errors = measure_clip(sample)
         found, refused = set_features(clip, networks)
         features |= {f"{row}/{kind}": tensor for kind, tensor in found.items()}
-        errors |= refused if refusal is None else refused | {"image": refusal}
+        told = {"image": refusal, "caption": item.caption_refusal}
+        errors |= refused | {kind: sentence for kind, sentence in told.items() if sentence is not None}
         rows[row] = {"values": values, "errors": errors, "shape": list(clip.shape), "fps": fps}
     return {"name": item.name, "caption": item.caption, "rows": rows, "networks": networks.names()}, features
 

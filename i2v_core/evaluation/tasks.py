@@ -41,6 +41,7 @@ class Source:
     video: Path | None = None
     caption: str | None = None
     category: str | None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,8 +116,12 @@ def _moving_crop(source: Source, protocol: GenerationProtocol, cut: ClipProtocol
 
 def _beside(picture: Path) -> Source:
     text, videos = picture.with_suffix(".txt"), (picture.with_suffix(ending) for ending in VIDEOS)
-    caption = read_text(text).strip() if text.is_file() else None
-    return Source(picture.stem, 0, picture, next(filter(Path.is_file, videos), None), caption)
+    video = next(filter(Path.is_file, videos), None)
+    try:
+        caption = read_text(text).strip() if text.is_file() else None
+    except UNUSABLE as error:
+        return Source(picture.stem, 0, picture, video, problem=f"has no readable caption: {error}")
+    return Source(picture.stem, 0, picture, video, caption)
 
 
 def _listed(folder: Path) -> Iterator[Source]:
@@ -136,11 +141,15 @@ def _of_entry(entry: Entry, folders_are_categories: bool) -> Source:
     category = path.parent.as_posix() if folders_are_categories and path.parent.as_posix() != "." else None
     video = entry.media.source if isinstance(entry.media, VideoFile) else None
     name = path.with_suffix("").as_posix().strip("/").replace("/", "-")
-    return Source(name, 0, None, Path(video) if isinstance(video, str) else None, entry.caption, category)
+    return Source(
+        name, 0, None, Path(video) if isinstance(video, str) else None, entry.caption, category, entry.problem
+    )
 
 
 def _problem(source: Source, protocol: GenerationProtocol, cut: ClipProtocol) -> str:
     """Why a clip cannot be used; nothing if it can."""
+    if source.problem and (protocol.text == "caption" or source.video is None):
+        return source.problem
     if source.picture is None and source.video is None:
         return "is no video file of its own: unpack archives, and make videos of folders of pictures"
     if protocol.text == "caption" and source.caption is None:

@@ -72,7 +72,8 @@ class DynamiCrafterOptions:
     Attributes:
         stage: 1 trains the adapter alone, 2 the base jointly.
         trained: which weights of the base stage 2 trains: `all` as in the paper, or those of temporal layers alone.
-        begin_with: path of an adapter, of stage 1, to go on from.
+        begin_with: path of an adapter, of stage 1, to go on from: of an image model, as in the paper (section 4.1), or
+            of this base. Without visual detail it goes on as one that has it, where method.adapter asks for that.
         encoder_file: where the weights of the adapter's image encoder are, or will be: without that file they are
             trained first, in `encoder_steps`. None leaves the encoder as it is. It is always frozen, as the paper's.
     """
@@ -148,20 +149,32 @@ def begin(adapter: ImageAdapter, options: DynamiCrafterOptions, tools: Tools) ->
     if encoder is not None and options.encoder_file is not None:
         tools.train_image_encoder(encoder, Path(options.encoder_file), options.encoder_steps)
     if options.begin_with is not None:
-        contents = tools.read_adapter(options.begin_with)
-        if contents.config != adapter.config:
-            raise ValueError(
-                f"'{options.begin_with}' is of another configuration than method.adapter: {contents.config}"
-            )
-        adapter.load_state_dict(contents.tensors)
+        go_on(adapter, tools.read_adapter(options.begin_with), options.begin_with)
     if encoder is not None:
         encoder.requires_grad_(False)
+
+
+def go_on(adapter: ImageAdapter, first: Any, path: str) -> None:
+    """Load an adapter of the first stage; visual detail that it has not begins with nothing (coarse to fine, 3.2).
+
+    Raises ValueError for one of another configuration.
+    """
+    coarse = replace(adapter.config, injection=replace(adapter.config.injection, visual_detail=None))
+    if first.config not in (adapter.config, coarse):
+        raise ValueError(f"'{path}' is of another configuration than method.adapter: {first.config}")
+    adapter.load_state_dict({**adapter.state_dict(), **first.tensors})
 
 
 def trains(name: str, options: DynamiCrafterOptions) -> bool:
     """A weight of the base is trained: in the first stage its own image attention, if it has one."""
     jointly = options.stage == 2 and (options.trained == "all" or is_temporal(name))
     return jointly or IMAGE_LAYER.search(name) is not None
+
+
+def learning_rates(options: DynamiCrafterOptions) -> dict[str, float]:
+    """The paper's rates (section 4.1): the first stage's for what is new, the second one's for everything."""
+    rate = 1e-4 if options.stage == 1 else 5e-5
+    return {"adapter": rate, "unet": rate}
 
 
 def usual(base: Any, folder: Any) -> dict[str, Any]:
@@ -196,9 +209,11 @@ class ImageProjectionMethod(Method):
         options=DynamiCrafterOptions,
         new=new_adapter,
         trains=trains,
-        learning_rates={"adapter": 1e-4, "unet": 5e-5},
-        text_drop=0.05,  # the paper's drops exclude each other: conditioning.drop_mode = "exclusive", both_drop = 0.05
+        learning_rates=learning_rates,
+        text_drop=0.05,
         image_drop=0.05,
+        drop_mode="exclusive",  # and both are lost with a share of 0.05 too
+        data={"frame_stride": 1, "frame_stride_max": 6, "rand_cond_frame": True},
         begin=begin,
         usual=usual,
     )

@@ -48,7 +48,10 @@ class ImageRetentionMethod(Method):
         options=ImageRetentionOptions,
         new=new_branch,
         trains=trains,
+        # The paper names no rate; this one suits fine-tuning of large networks, as DynamiCrafter's second stage.
+        learning_rates=lambda options: {"adapter": 5e-5, "unet": 5e-5},
         image_drop=0.1,
+        data={"frame_stride": 4},
         usual=usual,
     )
 

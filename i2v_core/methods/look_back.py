@@ -53,6 +53,8 @@ class LookBackMethod(Method):
         options=LookBackOptions,
         new=new_look_back,
         trains=lambda name, options: name.startswith(options.trained_along),
+        learning_rates=lambda options: {"adapter": 1e-4, "unet": 1e-4},  # section 3: one for all
+        data={"frame_stride": 4},
     )
 
     @classmethod
@@ -70,9 +72,8 @@ class LookBackMethod(Method):
         return self.module.after_block(carried, keep_first=self.initialization.inverts)
 
 
-def begin_with(methods: Iterable[Method], name: InitializationName) -> tuple[Method, ...]:
+def begin_with(methods: Iterable[Method], initialization: Initialization) -> tuple[Method, ...]:
     """The methods with another initialization of look-back, where it is at work."""
-    initialization = Initialization(name)
     return tuple(
         replace(each, initialization=initialization) if isinstance(each, LookBackMethod) else each for each in methods
     )

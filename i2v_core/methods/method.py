@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 from torch import Tensor, nn
 
@@ -94,8 +94,10 @@ class Training:
         options: frozen dataclass of what `[method.options]` may hold.
         new: (base, adapter's configuration) -> the adapter's module at its start.
         trains: (name of a weight of the base, options) -> whether it is trained, and saved with the adapter.
-        learning_rates: the paper's, by network ("adapter", "unet"); taken where a configuration names none.
+        learning_rates: (options) -> the paper's, by network ("adapter", "unet"), where a configuration names none.
         text_drop, image_drop: the paper's shares; None for a method that cannot do without the image.
+        drop_mode: how the paper draws them, as in `ConditioningConfig`.
+        data: what section `data` says of files where a configuration does not: the paper's frames in time.
         begin: (module, options, tools) gives a new module the weights that the options name.
         usual: (the base's contents, folder of the run) -> what section `method` usually says, for one card.
     """
@@ -104,9 +106,11 @@ class Training:
     options: type[Any]
     new: Callable[[Base, Any], nn.Module]
     trains: Callable[[str, Any], bool]
-    learning_rates: Mapping[str, float] = field(default_factory=dict)
+    learning_rates: Callable[[Any], Mapping[str, float]] = lambda options: {}
     text_drop: float = 0.1
     image_drop: float | None = None
+    drop_mode: Literal["independent", "exclusive"] = "independent"
+    data: Mapping[str, Any] = field(default_factory=dict)
     begin: Callable[[Any, Any, Tools], None] = lambda module, options, tools: None
     usual: Callable[[Any, Any], dict[str, Any]] = lambda base, folder: {}
 

@@ -69,7 +69,8 @@ class TripMethod(Method):
         options=TripOptions,
         new=new_fusion,
         trains=trains,
-        learning_rates={"adapter": 2e-4, "unet": 2e-6},
+        learning_rates=lambda options: {"adapter": 2e-4, "unet": 2e-6},  # section 4.1
+        data={"target_fps": 4.0},
         usual=lambda base, folder: {"options": {"trained": "temporal"}},
     )
 

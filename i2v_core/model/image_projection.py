@@ -27,10 +27,14 @@ class ImageProjectionConfig:
     heads: int = 12
     head_dim: int = 64
     queries: int = 16
-    frames: int | None = 16  # None: the queries are shared by all frames
+    frames: int | None = 16  # None, or 0 where a file cannot say that: the queries are shared by all frames
     image_features: int = 1280
     output_features: int = 1024
     visual_tokens: Literal["full", "global"] = "full"
+
+    def __post_init__(self) -> None:
+        if self.frames == 0:
+            object.__setattr__(self, "frames", None)
 
 
 class QueryAttention(nn.Module):

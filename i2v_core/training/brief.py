@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..decoding import decode
 from ..text_files import parse_toml
 from ..weights import CheckpointContents, read_checkpoint
 from .config import TrainingConfig
@@ -51,7 +52,7 @@ class Brief:
         Raises ValueError for a base that is no model, an unknown key or a wrong value, and a method without an adapter.
         """
         try:
-            config = parse_config(merged(self._values(), parse_toml(further)))
+            config = parse_config(self._values(parse_toml(further)))
         except ValueError as error:
             raise ValueError(f"Cannot use this configuration: {error}") from error
         if config.method.name not in method_names():
@@ -60,11 +61,20 @@ class Brief:
             raise ValueError("train.output_dir and train.output_name come from the name of the result: leave them out")
         return config
 
-    def _values(self) -> dict[str, Any]:
+    def _values(self, further: Mapping[str, Any]) -> dict[str, Any]:
+        values = merged(self._usual(), further)
+        method = values["method"]
+        training = training_of(find_method(method["name"])) if method.get("name") in method_names() else None
+        if training is None:
+            return values
+        rates = training.learning_rates(decode(training.options, method.get("options", {}), "method.options"))
+        share = rates["unet"] / rates["adapter"] if rates else 1.0
+        own = {"adapter": self.learning_rate, "unet": self.learning_rate * share}
+        return merged({"optim": {"param_groups": own}}, values)
+
+    def _usual(self) -> dict[str, Any]:
         base = read_checkpoint(self.base, described=True)
         training = training_of(find_method(self.method))
-        rates = training.learning_rates
-        share = rates["unet"] / rates["adapter"] if rates else 1.0
         on_gpu = {"mixed_precision": "bf16", "gradient_checkpointing": True} if self.device == "auto" else {}
         return {
             "model": {"pretrained_model_name_or_path": str(self.base)},
@@ -76,7 +86,6 @@ class Brief:
             },
             "optim": {
                 "learning_rate": self.learning_rate, "lr_warmup_steps": min(WARM_UP, self.steps // 10),
-                "param_groups": {"adapter": self.learning_rate, "unet": self.learning_rate * share},
             },
             "validation": {"validation_steps": min(self.preview_steps, self.steps)},
             "logging": {"report_to": "none", "logging_steps": max(1, min(20, self.steps // 10))},

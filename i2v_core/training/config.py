@@ -8,6 +8,7 @@ from typing import Any, Literal
 from ..data.moving_crops import MovingCropsConfig
 from ..decoding import RATES, SEEDS, check_ranges
 from ..diffusion.prediction import Prediction
+from ..diffusion.schedule import Betas
 from ..model.patch_autoencoder import PatchAutoencoderConfig
 from ..model.text_encoder import TextEncoderConfig
 from ..model.video_unet import VideoUNetConfig
@@ -120,14 +121,14 @@ class OptimConfig:
 
     Attributes:
         optimizer: "adamw8bit" needs bitsandbytes and a GPU.
-        learning_rate: of networks without a rate of their own.
-        param_groups: rates by network, such as {"adapter": 2e-4, "unet": 2e-6}; empty takes the method's.
+        learning_rate: of all networks that `param_groups` does not name; None takes the method's rates, the paper's.
+        param_groups: rates by network, such as {"adapter": 2e-4, "unet": 2e-6}.
         lr_scheduler: after the warm-up, down to `final_lr_ratio` of the rate at the last step.
         max_grad_norm: longer gradients are shortened to this norm.
     """
 
     optimizer: Literal["adamw", "adamw8bit"] = "adamw"
-    learning_rate: float = 1e-3
+    learning_rate: float | None = None
     param_groups: Mapping[str, float] = field(default_factory=dict)
     lr_scheduler: Literal["constant", "linear", "cosine"] = "linear"
     lr_warmup_steps: int = 100
@@ -145,9 +146,11 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """Which time steps are drawn, and what counts how much.
+    """Which time steps are drawn, on which noise, and what counts how much.
 
     Attributes:
+        betas: "linear" trains on TRIP's (1e-4 to 2e-2) in place of the base's own; an adapter's file remembers it, and
+            generation follows.
         prediction: what a new model answers; None takes the preset's. An adapter keeps its base's.
         snr_gamma: weighs the clips' errors by Min-SNR-gamma; None weighs them alike.
         noisy_share: share of the time steps that is drawn from the noisiest part of the schedule, where small models
@@ -158,6 +161,7 @@ class DiffusionConfig:
     snr_gamma: float | None = None
     noisy_share: float = 0.0
     noisy_from: float = 0.6
+    betas: Betas = "base"
 
     def __post_init__(self) -> None:
         check_ranges(self, snr_gamma=(0, math.inf), noisy_share=(0, 1), noisy_from=(0, 1))
@@ -170,11 +174,12 @@ class ConditioningConfig:
     Attributes:
         text_drop, image_drop: shares; None takes the method's. With `drop_mode` "independent" their product loses both.
         drop_mode: "exclusive" draws one fate for each clip: text lost, image lost, or both with the share `both_drop`.
+            None takes the method's.
     """
 
     text_drop: float | None = None
     image_drop: float | None = None
-    drop_mode: Literal["independent", "exclusive"] = "independent"
+    drop_mode: Literal["independent", "exclusive"] | None = None
     both_drop: float = 0.05
 
     def __post_init__(self) -> None:

@@ -9,9 +9,11 @@ from typing import Any
 from ..data.datasets import DATASETS, kind_of
 from ..decoding import decode, shown
 from ..files import StrPath, atomic_path
+from ..methods import METHODS
 from ..text_files import parse_toml, read_toml
 from .config import TrainingConfig
 
+TIMING = ("target_fps", "frame_stride", "frame_stride_max")  # of section `data`
 LINE = 100  # characters of a list before it takes a line for each item
 
 
@@ -63,8 +65,18 @@ def parse_config(values: Mapping[str, Any]) -> TrainingConfig:
     kind = data.pop("kind", "moving_crops")
     if not isinstance(kind, str) or kind not in DATASETS:
         raise ValueError(f"there is no data.kind '{shown(kind)}'; choose one of {', '.join(DATASETS)}")
-    decoded = decode(DATASETS[kind].config, data, "data")
+    decoded = decode(DATASETS[kind].config, {**usual_data(kind, values.get("method"), data), **data}, "data")
     return decode(TrainingConfig, {**values, "data": decoded})
+
+
+def usual_data(kind: str, method: Any, given: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What the method's paper says of clips from files, where section `data` does not: one way of taking time."""
+    name = method.get("name") if isinstance(method, Mapping) else None
+    training = next((each.training for each in METHODS.values() if each.training and name in each.training.names), None)
+    if kind != "files" or training is None:
+        return {}
+    taken = TIMING if any(given.get(key) is not None for key in TIMING) else ()
+    return {key: value for key, value in training.data.items() if key not in taken}
 
 
 def resolved(config: TrainingConfig) -> dict[str, Any]:

@@ -109,7 +109,8 @@ class Engine:
                     module.gradient_checkpointing = True
         self.memory = estimate_memory(task.objective, config, task.companions)
         self.rates = learning_rates(task.objective, config.optim, task.rates)
-        groups = [{"params": parameters} for parameters in trained_parameters(task.objective).values()]
+        trained = trained_parameters(task.objective)
+        groups = [{"params": parameters, "lr": self.rates[name]} for name, parameters in trained.items()]
         self.model, self.optimizer = self.accelerator.prepare(
             task.objective.train(), make_optimizer(config.optim, groups)
         )

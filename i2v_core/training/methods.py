@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from ..files import StrPath
 from ..methods import METHODS, Method
 from ..methods.method import Tools, Training
 from ..weights import Checkpoint, load_checkpoint, read_adapter
-from ..weights.adapters import AdapterContents, write_adapter
+from ..weights.adapters import BETAS, OPTIONS, AdapterContents, write_adapter
 from ..weights.checkpoint import lacking_parts
 from ..weights.contents import Tensors, below
 from ..weights.files import weights_files
@@ -95,24 +96,29 @@ def adapter_task(
         data=data,
         autoencoder=checkpoint.autoencoder,
         write=partial(_write, method.kind, adapter, _trained(checkpoint.unet), config.lora),
-        rates=training.learning_rates,
+        rates=training.learning_rates(options),
         companions=companions,
         preview=preview,
         base=path,
-        metadata={"i2v.base_sha256": file_sha256(path), "i2v.train_options": json.dumps(dict(config.method.options))},
+        metadata={
+            "i2v.base_sha256": file_sha256(path),
+            OPTIONS: json.dumps(asdict(options)),
+            BETAS: config.diffusion.betas,
+        },
         timesteps=checkpoint.preset.schedule.timesteps,
     )
 
 
 def loss_context(config: TrainingConfig, checkpoint: Checkpoint, method: Method, training: Training) -> LossContext:
     """What the objective needs; raises ValueError for settings that the method or the base does not allow."""
-    denoiser, prediction = Denoiser.of(checkpoint.unet, checkpoint.preset, method), config.diffusion.prediction
+    preset, prediction = checkpoint.preset.on(config.diffusion.betas), config.diffusion.prediction
+    denoiser = Denoiser.of(checkpoint.unet, preset, method)
     if prediction not in (None, denoiser.prediction):
         raise ValueError(
             f"diffusion.prediction is '{prediction}', but the base predicts '{denoiser.prediction}', and an adapter "
             "keeps what its base predicts; leave the key out"
         )
-    conditioning = with_drops(config.conditioning, training.text_drop, training.image_drop)
+    conditioning = with_drops(config.conditioning, training.text_drop, training.image_drop, training.drop_mode)
     return LossContext(denoiser, checkpoint, config.diffusion, conditioning)
 
 

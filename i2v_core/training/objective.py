@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 import torch
 from einops import reduce
@@ -19,6 +19,7 @@ from .config import ConditioningConfig, DiffusionConfig
 from .draws import Draws
 
 T = TypeVar("T")
+DropMode = Literal["independent", "exclusive"]
 
 
 class ClipLosses(NamedTuple):
@@ -46,7 +47,7 @@ class LossContext:
     Attributes:
         denoiser: the network with the adapter at work.
         checkpoint: encoders and preset.
-        conditioning: its shares are numbers here, never None; 0 for images where a method cannot do without.
+        conditioning: nothing of it is None here; its share of images is 0 where a method cannot do without.
     """
 
     denoiser: Denoiser
@@ -67,23 +68,24 @@ class LossContext:
             return DropMask(none, none)
         return draw_drops(self.conditioning, draws.uniform(), draws.uniform())
 
-    def conditions(self, batch: ClipBatch, dropped: DropMask) -> Conditions:
+    def conditions(self, batch: ClipBatch, dropped: DropMask, draws: Draws) -> Conditions:
         """Conditions of the captions and given images, prepared, with empty text and the null image where dropped.
 
         Which frame of a clip is the given image, DynamiCrafter's random one or the first, is the data's to say.
         """
         text, pooled = self._text(batch, dropped)
-        # What another checkpoint calls a frame stride is no property of a clip alone.
-        fps = batch.fps if self.checkpoint.preset.fps_meaning == "fps" else None
-        plain = Conditions(text, pooled, fps=fps)
-        return self.denoiser.prepare(self._with_image(plain, batch, dropped.image))
+        rates = {"fps": batch.fps, "frame_stride": batch.stride, None: None}
+        plain = Conditions(text, pooled, fps=rates[self.checkpoint.preset.fps_meaning])
+        return self.denoiser.prepare(self._with_image(plain, batch, dropped.image, draws))
 
-    def _with_image(self, plain: Conditions, batch: ClipBatch, dropped: Tensor) -> Conditions:
+    def _with_image(self, plain: Conditions, batch: ClipBatch, dropped: Tensor, draws: Draws) -> Conditions:
         """As `GivenImage`: a dropped image is grey for tokens and keeps its latent; without tokens it is white."""
         latent = batch.image_latent if self.denoiser.sees_image else None
         if (tokens := self.image_tokens) is not None:
-            seen = _replaced(batch.image, grey(batch.image), dropped)
-            return replace(plain, image_latent=latent, image_tokens=tokens(seen), image=batch.image)
+            seen = tokens(_replaced(batch.image, grey(batch.image), dropped))
+            if batch.latents.shape[2] == 1:
+                seen = drawn_group(seen, draws)
+            return replace(plain, image_latent=latent, image_tokens=seen, image=batch.image)
         if not self.drops_images:
             return replace(plain, image_latent=latent, image=batch.image)
         image, autoencoder = _replaced(batch.image, white(batch.image), dropped), self.checkpoint.autoencoder
@@ -151,7 +153,7 @@ def denoise(context: LossContext, batch: ClipBatch, draws: Draws) -> ClipLosses:
     TRIP's prediction is the fused one (equation 10); frame 0 that look-back knows does not count (Algorithm 2).
     """
     timesteps, dropped = context.timesteps(draws), context.dropped(draws)
-    conditions, first = context.conditions(batch, dropped), context.denoiser.initialization
+    conditions, first = context.conditions(batch, dropped, draws), context.denoiser.initialization
     z, wanted = context.noised(batch.latents, timesteps, conditions, draws)
     z = first.input(z, conditions.first_frame, conditions.origin)
     output = context.predict(z, timesteps, conditions)
@@ -182,6 +184,18 @@ class Objective(nn.Module):
         return call()
 
 
+def drawn_group(tokens: Tensor, draws: Draws) -> Tensor:
+    """The image tokens of a random frame of each clip, `b t k d` to `b 1 k d`; tokens `b k d` of all frames stay.
+
+    On an image model (DynamiCrafter, section 4.1: the first stage) a picture is any frame of a clip: the queries of
+    every frame are trained so, where one picture's place in time would leave all others at their start.
+    """
+    if tokens.ndim == 3:
+        return tokens
+    group = (draws.uniform() * tokens.shape[1]).long().clamp(max=tokens.shape[1] - 1)
+    return tokens[torch.arange(len(tokens)), group.to(tokens.device)][:, None]
+
+
 def draw_timesteps(config: DiffusionConfig, timesteps: int, part: Tensor, position: Tensor) -> Tensor:
     """Time steps in [0, timesteps), `b`, of uniform numbers `b`; `part` decides which come from the noisiest part."""
     low = torch.where(part < config.noisy_share, config.noisy_from, 0.0)
@@ -191,7 +205,7 @@ def draw_timesteps(config: DiffusionConfig, timesteps: int, part: Tensor, positi
 def draw_drops(config: ConditioningConfig, first: Tensor, second: Tensor) -> DropMask:
     """Drops of text and image, of two uniform numbers for each of `b` clips; "exclusive" needs but the first."""
     text_drop, image_drop = config.text_drop or 0.0, config.image_drop or 0.0
-    if config.drop_mode == "independent":
+    if config.drop_mode != "exclusive":
         return DropMask(first < text_drop, second < image_drop)
     both = first < config.both_drop
     text = first < config.both_drop + text_drop
@@ -202,7 +216,9 @@ def _replaced(pictures: Tensor, null: Tensor, dropped: Tensor) -> Tensor:
     return torch.where(dropped.to(pictures.device)[:, None, None, None], null, pictures)
 
 
-def with_drops(config: ConditioningConfig, text_drop: float, image_drop: float | None) -> ConditioningConfig:
+def with_drops(
+    config: ConditioningConfig, text_drop: float, image_drop: float | None, drop_mode: DropMode = "independent"
+) -> ConditioningConfig:
     """The drops of a configuration, a method's where it has none; raises ValueError for images that stay needed."""
     if image_drop is None and (config.image_drop or config.drop_mode == "exclusive"):
         raise ValueError("this method cannot do without the image; leave out conditioning.image_drop and drop_mode")
@@ -210,4 +226,5 @@ def with_drops(config: ConditioningConfig, text_drop: float, image_drop: float |
         config,
         text_drop=text_drop if config.text_drop is None else config.text_drop,
         image_drop=(image_drop or 0.0) if config.image_drop is None else config.image_drop,
+        drop_mode=config.drop_mode or drop_mode,
     )

@@ -42,7 +42,7 @@ def new_preset(config: TrainingConfig) -> Preset:
     preset = config.model.preset or PRESETS["demo"]
     if isinstance(preset, str):
         raise ValueError("video_base makes a model of its own: describe it in [model.preset]")
-    return replace(preset, prediction=config.diffusion.prediction or preset.prediction)
+    return replace(preset, prediction=config.diffusion.prediction or preset.prediction).on(config.diffusion.betas)
 
 
 def new_autoencoder(config: TrainingConfig) -> PatchAutoencoder:

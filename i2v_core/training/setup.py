@@ -27,14 +27,21 @@ def trained_parameters(objective: Objective) -> dict[str, list[nn.Parameter]]:
 
 
 def learning_rates(objective: Objective, config: OptimConfig, default: Mapping[str, float]) -> dict[str, float]:
-    """Learning rates by network, `default` where the configuration names none.
+    """Learning rates by network: the network's own, else one for all, both of the configuration, else `default`.
 
-    Raises ValueError for a rate of a network that is not there.
+    Raises ValueError for a rate of a network that is not there, and for a network that nothing gives a rate.
     """
     if unknown := sorted(config.param_groups.keys() - set(objective.networks)):
         raise ValueError(f"optim.param_groups names {unknown}; the run trains {list(objective.networks)}")
-    given = config.param_groups or default
-    return {name: given.get(name, config.learning_rate) for name in trained_parameters(objective)}
+    trained = trained_parameters(objective)
+    for_all = {} if config.learning_rate is None else dict.fromkeys(trained, config.learning_rate)
+    given = {**default, **for_all, **config.param_groups}
+    if lacking := [name for name in trained if name not in given]:
+        raise ValueError(
+            f"no learning rate is known for {lacking}: name one for all in optim.learning_rate, or one for each in "
+            "[optim.param_groups]"
+        )
+    return {name: given[name] for name in trained}
 
 
 def rate_factor(step: int, steps: int, config: OptimConfig) -> float:
@@ -54,16 +61,17 @@ def set_rates(optimizer: torch.optim.Optimizer, full: Sequence[float], step: int
 
 
 def make_optimizer(config: OptimConfig, groups: list[dict[str, Any]]) -> torch.optim.Optimizer:
-    """AdamW, or bitsandbytes' with states of 8 bits; raises ValueError if that is not installed."""
+    """AdamW, or bitsandbytes' with states of 8 bits, of groups that have their rates.
+
+    Raises ValueError if the latter is not installed.
+    """
     if config.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+        return torch.optim.AdamW(groups, weight_decay=config.weight_decay)
     if importlib.util.find_spec("bitsandbytes") is None:
         raise ValueError('optim.optimizer = "adamw8bit" needs bitsandbytes: pip install bitsandbytes, or use "adamw"')
     import bitsandbytes
 
-    optimizer: torch.optim.Optimizer = bitsandbytes.optim.AdamW8bit(
-        groups, lr=config.learning_rate, weight_decay=config.weight_decay
-    )
+    optimizer: torch.optim.Optimizer = bitsandbytes.optim.AdamW8bit(groups, weight_decay=config.weight_decay)
     return optimizer
 
 

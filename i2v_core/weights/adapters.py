@@ -2,21 +2,24 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
 from torch import nn
 
-from ..decoding import shown
+from ..decoding import DecodingError, decode, shown
+from ..diffusion.schedule import Betas
 from ..files import StrPath
-from ..methods import METHODS
+from ..methods import METHODS, Method
+from ..text_files import TextFileError, parse_json
 from .configs import decode_config, read_description
 from .contents import UNET, Part, Tensors, below, check_finite, check_part
 from .files import CheckpointError, read_tensors, write_tensors
 
 FORMAT = "1"
+OPTIONS, BETAS = "i2v.train_options", "i2v.betas"  # of its training
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,42 @@ class Adapter:
     module: nn.Module
     unet: Tensors
     metadata: Mapping[str, str]
+
+    @property
+    def method(self) -> Method:
+        """The method with this network, as it was trained."""
+        return METHODS[self.kind].of(self.module, trained_options(self.kind, self.metadata))
+
+    @property
+    def betas(self) -> Betas:
+        """The betas that it was trained on, beside those of its base."""
+        return trained_betas(self.metadata)
+
+
+def trained_options(kind: str, metadata: Mapping[str, str]) -> Any:
+    """The options that an adapter was trained with, by its header; a key that this version has not is passed over.
+
+    Raises CheckpointError for a value that it does not know.
+    """
+    training = METHODS[kind].training
+    text = metadata.get(OPTIONS)
+    if training is None or text is None:
+        return None if training is None else training.options()
+    try:
+        values = parse_json(text, f"its '{OPTIONS}'")
+        known = {entry.name for entry in fields(training.options)}
+        given = {name: value for name, value in values.items() if name in known} if isinstance(values, dict) else values
+        return decode(training.options, given, OPTIONS)
+    except (TextFileError, DecodingError) as error:
+        raise CheckpointError(f"in its header, {error}") from error
+
+
+def trained_betas(metadata: Mapping[str, str]) -> Betas:
+    """The betas that an adapter was trained on, by its header; raises CheckpointError for others than are known."""
+    betas = metadata.get(BETAS, "base")
+    if betas not in get_args(Betas):
+        raise CheckpointError(f"in its header, '{BETAS}' is '{shown(betas)}'; this version knows {get_args(Betas)}")
+    return cast(Betas, betas)
 
 
 def part_of(kind: str) -> Part:
@@ -86,6 +125,7 @@ def read_adapter(path: StrPath, *, described: bool = False) -> AdapterContents:
             )
         part = part_of(kind)
         config = decode_config(part.configs, read_description(file.metadata))
+        trained_options(kind, file.metadata), trained_betas(file.metadata)
         tensors, unet = below(file.tensors, part.prefix), below(file.tensors, UNET.prefix)
         if len(tensors) + len(unet) != len(file.tensors):
             raise CheckpointError(f"it holds weights besides those under '{part.prefix}' and '{UNET.prefix}'")

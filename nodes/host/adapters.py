@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ...i2v_core.methods import METHODS, Method
 from ...i2v_core.model.video_unet import VideoUNet
-from ...i2v_core.weights.adapters import check_replacement, mean_weights
+from ...i2v_core.weights.adapters import check_replacement, mean_weights, trained_betas
 from ..sockets import GivenAdapter
 from .patcher import load_weights, make_patcher
 from .patches import host_attention
@@ -57,11 +57,21 @@ def attach_network(
     model: Any, adapter: GivenAdapter, build: Callable[..., nn.Module], tensors: Mapping[str, Tensor]
 ) -> tuple[Any, nn.Module]:
     """As `attach`, for the part of an adapter that `build` makes and whose weights `tensors` are."""
+    _check_betas(adapter)
     patched = model.clone()
     _replace_weights(patched, adapter)
     own = manage(build, tensors, model.load_device, model.offload_device)
     patched.set_additional_models(f"i2v_{adapter.contents.kind}", [own])
     return patched, own.model
+
+
+def _check_betas(adapter: GivenAdapter) -> None:
+    """Refuse an adapter of other noise than models of the host have."""
+    if trained_betas(adapter.contents.metadata) != "base":
+        raise ValueError(
+            f"'{adapter.name}' was trained on linear betas (diffusion.betas), and models sample on their own here: use "
+            "it with python -m i2v_core animate --adapter, or train it on the model's own betas."
+        )
 
 
 def manage(

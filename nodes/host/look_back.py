@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import comfy.samplers
 import torch
@@ -15,26 +15,33 @@ from torch import Tensor, nn
 from ...i2v_core.diffusion.initialization import Initialization, InitializationName, invert, pin_first
 from ...i2v_core.diffusion.prediction import append_dims
 from ...i2v_core.methods import LookBackMethod
+from ...i2v_core.methods.look_back import LookBackOptions
 from ...i2v_core.model.look_back import LookBack, check_sites, find_sites, site_name
 from ...i2v_core.model.seams import AfterBlock, BlockAddress, Seams
 from ...i2v_core.model.video_unet import VideoUNet
+from ...i2v_core.weights.adapters import trained_options
 from ..convert import clips_to_rows, rows_to_clips
 from ..sockets import GivenAdapter
 from .adapters import attach, require_kind
 from .look_back_pieces import CarriedStates, sample_in_pieces
 from .model import FRAMES
-from .network import clip_frames, frames_of_call, run_with
+from .network import RUN, clip_frames, frames_of_call, run_with
 
 KIND = "look_back"
 
 
 def apply_look_back(
-    model: Any, adapter: GivenAdapter, latent: Tensor, initialization: InitializationName, frames_at_once: int
+    model: Any,
+    adapter: GivenAdapter,
+    latent: Tensor,
+    initialization: InitializationName | Literal["auto"],
+    frames_at_once: int,
 ) -> Any:
     """A copy of the model that any sampler runs with look-back.
 
     Args:
         latent: the given image's, `1 c h w`, as the VAE gives it.
+        initialization: `auto` is what the adapter was trained with.
         frames_at_once: length of the pieces in which long videos are sampled; 0 samples all frames at once.
 
     Raises:
@@ -43,7 +50,9 @@ def apply_look_back(
     require_kind(adapter, KIND)
     _check_model(model, adapter, frames_at_once)
     patched, network = attach(model, adapter)
-    method = LookBackMethod(network, Initialization(initialization))
+    trained: LookBackOptions = trained_options(KIND, adapter.contents.metadata)
+    name = trained.initialization if initialization == "auto" else initialization
+    method = LookBackMethod(network, Initialization(name))
     look_back = HostLookBack(method, latent, frames_at_once)
     for kind, wrapper in look_back.wrappers().items():
         patched.add_wrapper_with_key(kind, KIND, wrapper)
@@ -139,7 +148,7 @@ class HostLookBack:
         frames = _clip_frames(guider.conds, len(noise))
         first = guider.model_patcher.model.process_latent_in(self.latent)
         run = Run(frames, slice(0, frames), first, noise[::frames])
-        guider.model_options.setdefault("transformer_options", {})[KIND] = run
+        guider.model_options.setdefault("transformer_options", {})[RUN] = run
         return _with_first(executor(noise, latent_image, *further, **named), self.latent, frames)
 
     def around_loading(
@@ -222,9 +231,9 @@ class HostLookBack:
     ) -> Tensor:
         """Run the network with look-back after its blocks."""
         options = {} if transformer_options is None else transformer_options
-        run, told = options.get(KIND), conditions.get("num_video_frames")
-        frames = _frames_of_call(run, frames_of_call(x, options, None), told)
-        if "num_video_frames" in conditions:
+        run, told = options.get(RUN), conditions.get("num_video_frames")
+        frames = frames_of_call(x, options, told, conditions.get("joined_frames", 0))
+        if told is not None:
             conditions["num_video_frames"] = frames
         inputs = (x, timesteps, context, y, control, transformer_options)
         if run is not None and run.inverting:
@@ -303,26 +312,13 @@ def clean_state(model: Any, first: Tensor, sigma: Tensor) -> Tensor:
 
 
 def _run(model_options: Any) -> Run | None:
-    return (model_options or {}).get("transformer_options", {}).get(KIND)
+    return (model_options or {}).get("transformer_options", {}).get(RUN)
 
 
 def _clip_frames(conds: dict[str, list[dict[str, Any]]], rows: int) -> int:
     """Frames of each clip in a latent of `rows`, which I2V Conditioning tells; otherwise it is one clip."""
     told = [cond[FRAMES] for entries in conds.values() for cond in entries if FRAMES in cond]
     return clip_frames(rows, told[0] if told else None)
-
-
-def _frames_of_call(run: Run | None, rows: int, told: int | None) -> int:
-    if run is None or (told == run.length + 1 and not run.inverting and run.carried is None):
-        return told or rows  # TRIP's joined frame makes a clip longer
-    if rows % run.length == 0:
-        return run.length
-    if run.carried is not None:
-        raise ValueError(
-            f"Look-back makes this video in pieces of {run.length} frames, and another node cut them to {rows}: "
-            "remove the context windows, or set frames_at_once to 0."
-        )
-    return rows  # a context window of the host
 
 
 def _with_first(rows: Tensor, first: Tensor, frames: int) -> Tensor:

@@ -16,6 +16,7 @@ from ..convert import clips_to_rows, rows_to_clips
 from .patches import CallPatches, PatchWarnings, host_attention, is_patched, replaced_attentions
 
 STEP_CACHE = "i2v_step_cache"  # where the host's options carry the cache of a sampling run
+RUN = "look_back"  # where they carry look-back's run, which samples a part of each clip at a time
 SEAMS = "seams"  # under which wrappers of the network pass on what methods add
 Control = Mapping[str, list[Tensor | None]]
 
@@ -146,9 +147,30 @@ def clip_frames(rows: int, told: int | None) -> int:
     return frames
 
 
-def frames_of_call(x: Tensor, options: Mapping[str, Any] | None, told: int | None) -> int:
-    """Frames of each clip in the rows `(n b t) ...` of a call: as told, or each guidance branch is one clip."""
-    return told or len(x) // len((options or {}).get("cond_or_uncond", (0,)))
+def frames_of_call(x: Tensor, options: Mapping[str, Any] | None, told: int | None, joined: int = 0) -> int:
+    """Frames of each clip in the rows `(n b t) ...` of a call.
+
+    They are those that look-back samples now, as many as the conditioning tells, or all rows of a guidance branch.
+
+    Args:
+        told: by the conditioning, or by a wrapper further out.
+        joined: frames that TRIP has joined to each clip.
+
+    Raises ValueError if another node cut a piece of look-back's.
+    """
+    options = options or {}
+    rows, run = len(x) // len(options.get("cond_or_uncond", (0,))), options.get(RUN)
+    if run is None:
+        return told or rows
+    frames: int = run.length + joined
+    if rows % frames == 0:
+        return frames
+    if run.carried is not None:
+        raise ValueError(
+            f"Look-back makes this video in pieces of {run.length} frames, and another node cut them to {rows}: "
+            "remove the context windows, or set frames_at_once to 0."
+        )
+    return rows  # a context window of the host
 
 
 def network_call(
@@ -159,6 +181,7 @@ def network_call(
     options: Mapping[str, Any] | None = None,
     *,
     num_video_frames: int | None = None,
+    joined_frames: int = 0,
     frame_tokens: Tensor | None = None,
     clip_tokens: Tensor | None = None,
     fps: float | None = None,
@@ -171,7 +194,7 @@ def network_call(
     `frame_tokens` and `clip_tokens` are `(n b t) k d`; the latter, and the image's latent, repeat within a clip. The
     hint of image retention is one for each branch, `n c h w`.
     """
-    frames = frames_of_call(x, options, num_video_frames)
+    frames = frames_of_call(x, options, num_video_frames, joined_frames)
     tokens = None if clip_tokens is None else clip_tokens[::frames]
     if frame_tokens is not None:
         tokens = rearrange(frame_tokens, "(b t) k d -> b t k d", t=frames)

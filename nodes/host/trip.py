@@ -13,12 +13,13 @@ from ...i2v_core.conditions import Conditions
 from ...i2v_core.diffusion.schedule import Schedule
 from ...i2v_core.methods import NetworkCall, TripMethod
 from ...i2v_core.methods.trip import repeat_edge
+from ...i2v_core.model.look_back import LookBackState
 from ...i2v_core.model.temporal_noise_fusion import TemporalNoiseFusionConfig
 from ..convert import clips_to_rows, rows_to_clips
 from ..sockets import GivenAdapter
 from .adapters import attach, check_method, require_kind
 from .model import VideoModel
-from .network import Control, frames_of_call, run_with
+from .network import RUN, Control, frames_of_call, run_with
 from .sampling import in_range
 
 KEY, KIND, AUTO = "i2v_trip", "temporal_noise_fusion", "auto"
@@ -141,7 +142,7 @@ class ResidualPath:
             rows = torch.cat([clips_to_rows(joined.x).to(x), beside], dim=1)
             controls = {name: [longer(part) for part in parts] for name, parts in (control or {}).items()} or None
             told = conditions | {name: longer(conditions.get(name)) for name in ("frame_tokens", "clip_tokens")}
-            told["num_video_frames"] = joined.x.shape[2]
+            told |= {"num_video_frames": joined.x.shape[2], "joined_frames": joined.x.shape[2] - frames}
             inputs = (rows, longer(timesteps), longer(context), longer(y), controls, transformer_options)
             answer = run_with(executor, inputs, told, self.method.seams(joined))
             return rows_to_clips(answer, joined.x.shape[2]).float()
@@ -149,7 +150,9 @@ class ResidualPath:
         # In single precision: near the end the reference is larger than half precision holds well.
         reference = self.base.reference_of(rows_to_clips(concatenated, frames)[:, :, :1], z.float())
         given = Conditions(context[::frames], image_latent=self._image(z).float(), reference=reference)
-        call = NetworkCall(z.float(), timesteps[::frames], given)
+        run = options.get(RUN)
+        carried = LookBackState() if run is not None and run.carried is not None else None
+        call = NetworkCall(z.float(), timesteps[::frames], given, carried)
         if in_range(self.base.model_sampling, options.get("sigmas"), self.start_percent, self.end_percent):
             answer = self.method.around(call, network, self.schedule, self.base.preset.prediction)
         else:

@@ -9,13 +9,18 @@ from i2v_core import Checkpoint
 from i2v_core.conditions import Conditions
 from i2v_core.data.moving_crops import MovingCrops
 from i2v_core.denoiser import Denoiser
-from i2v_core.diffusion.guidance import ClassifierFreeGuidance
+from i2v_core.diffusion.guidance import ClassifierFreeGuidance, DualGuidance
 from i2v_core.diffusion.schedule import Schedule
-from i2v_core.generate import GenerateConfig, animate
+from i2v_core.generate import Animator, GenerateConfig, animate
+from i2v_core.methods import ImageProjectionMethod
 from i2v_core.model.attention import DualCrossAttention
+from i2v_core.model.image_encoder import ImageEncoderConfig
+from i2v_core.model.image_injection import ImageAdapter, ImageAdapterConfig, ImageInjectionConfig, find_image_sites
+from i2v_core.model.image_projection import ImageProjectionConfig
 from i2v_core.sampling import SamplingConfig, per_clip_noise, sample
 from i2v_core.training.recipe import fitted_autoencoder, new_networks, new_preset
 from tests.core.training.small import small_recipe
+from tests.core.weights.small import seed
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +93,28 @@ def test_a_checkpoint_without_text_encoder_says_what_to_use(checkpoint: Checkpoi
 def test_every_clip_needs_its_seed() -> None:
     with pytest.raises(ValueError, match="2 clips, 1 seeds"):
         per_clip_noise((2, 4, 1, 1, 1), [0], torch.device("cpu"))
+
+
+@torch.no_grad()
+def test_no_image_is_grey_in_tokens_and_white_without_them(checkpoint: Checkpoint) -> None:
+    picture, dual = torch.rand(1, 3, 32, 32) * 2 - 1, DualGuidance(2.0, 3.0)
+    adapter = seed(ImageAdapter(ImageAdapterConfig(
+        ImageProjectionConfig(32, 1, 1, 32, 2, 3, image_features=32, output_features=32),
+        ImageInjectionConfig(find_image_sites(checkpoint.unet), 32), ImageEncoderConfig(16, 8, 32, 1, 1),
+    )))  # fmt: skip
+    denoiser = Denoiser.of(checkpoint.unet, checkpoint.preset, ImageProjectionMethod.of(adapter))
+    animator = Animator.of(checkpoint, denoiser)
+    latent = animator.autoencoder.encode(picture)[:, :, None]
+    for guidance in (ClassifierFreeGuidance(2.0), dual):
+        full, half, null = animator.branches(guidance, ["pan left"], [""], latent, picture)
+        without = half if null is None else null
+        assert torch.equal(full.image_tokens, adapter.tokens(picture))  # type: ignore[arg-type]
+        assert torch.equal(without.image_tokens, adapter.tokens(torch.zeros_like(picture)))  # type: ignore[arg-type]
+        assert torch.equal(without.image_latent, latent)  # type: ignore[arg-type]
+    plain = Animator.of(checkpoint)
+    _, _, null = plain.branches(dual, ["pan left"], [""], latent, picture)
+    nothing = plain.autoencoder.encode(torch.ones_like(picture))[:, :, None]
+    assert null is not None and torch.equal(null.image_latent, nothing)  # type: ignore[arg-type]
 
 
 def test_texts_meet_every_cross_attention_once_in_a_run(checkpoint: Checkpoint) -> None:

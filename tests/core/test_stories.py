@@ -1,11 +1,12 @@
 """Each part continues the one before; the shared frame is there once."""
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from i2v_core import Checkpoint
 from i2v_core.data.moving_crops import MovingCrops
@@ -46,6 +47,23 @@ def test_shared_frames_are_there_once(checkpoint: Checkpoint) -> None:
     assert [part.shape[1] for part in story.parts()] == [3, 4, 3]
     for before, after in zip(story.parts(), story.parts()[1:], strict=False):
         assert torch.equal(before[:, -1], after[:, 0])
+
+
+def test_a_part_with_a_picture_of_its_own_begins_after_a_cut(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    other = (torch.rand(32, 32, 3, generator=torch.Generator().manual_seed(0)) * 255).byte()
+    Image.fromarray(other.numpy()).save(tmp_path / "other.png")
+    told = [PARTS[0], PARTS[1], {"prompt": "still", "image": "other.png"}, "zoom in"]
+    parts = read_story(write(tmp_path, [asdict(each) if isinstance(each, Part) else each for each in told]))
+    story = tell_story(checkpoint, PICTURE, parts, config=CONFIG)
+    assert story.clip.shape[1] == 3 + 3 + 3 + 2
+    assert (story.joins, story.cuts) == ((2, 8), (6,))
+    first, second, third, fourth = story.parts()
+    assert [part.shape[1] for part in story.parts()] == [3, 4, 3, 3]
+    assert torch.equal(first[:, -1], second[:, 0]) and torch.equal(third[:, -1], fourth[:, 0])
+    assert torch.equal(third, animate(checkpoint, other, "still", config=replace(CONFIG, seed=5 + 2)))
+    assert [(scene.shape[1], ends) for scene, ends in story.scenes()] == [(6, [2, 5]), (5, [2, 4])]
+    alone = tell_story(checkpoint, PICTURE, [replace(parts[2], seed=7)], config=CONFIG)
+    assert torch.equal(alone.clip, third) and alone.cuts == ()
 
 
 def test_a_part_is_the_animation_of_the_last_frame_with_its_own_words_and_numbers(checkpoint: Checkpoint) -> None:
@@ -158,6 +176,10 @@ def test_a_story_file_is_a_list_of_prompts_or_parts(tmp_path: Path) -> None:
         ('["still", {"prompt": "in", "guidance": NaN}]', "only finite numbers"),
         ([{"prompt": "still", "seed": "one"}], "part 1 of 'story.json': .*seed"),
         ([{"prompt": "still", "frames": 1}], "at least 2 frames"),
+        (
+            ["still", {"prompt": "still", "image": "none.png"}],
+            "part 2 of .*: there is no picture 'none.png'",
+        ),
     ],
 )
 def test_what_a_story_file_cannot_hold_is_named(tmp_path: Path, value: object, sentence: str) -> None:

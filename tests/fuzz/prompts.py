@@ -135,7 +135,7 @@ class Prompts:
                 "EmptyImage", width=draw.choice((1, 7, 65)), height=1, batch_size=draw.choice((1, 3)), color=0
             ),
             "odd INT": node("PrimitiveInt", value=draw.choice((-(2**31), -1, 0, 10**9))),
-            "odd FLOAT": node("PrimitiveFloat", value=draw.choice((-1e9, -1.0, 0.0, 1e30))),
+            "odd FLOAT": node("PrimitiveFloat", value=draw.choice((-1e9, -1.0, 0.0, 1e15))),
             "odd STRING": node("PrimitiveString", value=draw.choice(TEXTS)),
         }
 

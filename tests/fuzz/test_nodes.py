@@ -58,7 +58,7 @@ def submit(host: ComfyServer, graph: dict[str, Any]) -> str | None:
     """The prompt's id, or None if the host itself refuses the node in a sentence (it still runs the others)."""
     try:
         reply = host.post("/prompt", {"prompt": graph})
-        assert reply["node_errors"].keys() <= {"fuzzed"}, reply["node_errors"]
+        assert all(name.startswith(("fuzzed", "odd")) for name in reply["node_errors"]), reply["node_errors"]
         return None if reply["node_errors"] else str(reply["prompt_id"])
     except urllib.error.HTTPError as error:
         with error:
@@ -96,7 +96,7 @@ def seconds(entry: dict[str, Any]) -> float:
 
 
 def test_prompts_end_in_success_or_a_sentence(
-    host: ComfyServer, prompts: Prompts, tmp_path: Path, pytestconfig: pytest.Config
+    host: ComfyServer, prompts: Prompts, tmp_path: Path, pytestconfig: pytest.Config, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cases = CASES * pytestconfig.getoption("fuzz")
     counts, wrong, longest = Counter[str](), list[str](), 0.0
@@ -118,8 +118,8 @@ def test_prompts_end_in_success_or_a_sentence(
     growth = memory(host) - before
     report = {"cases": cases, **counts, "longest seconds": longest, "growth MiB": round(growth, 1)}
     (tmp_path / "fuzz_nodes.json").write_text(json.dumps(report))
-    terminal = pytestconfig.pluginmanager.get_plugin("terminalreporter")
-    terminal.write_line(f"fuzzed prompts: {report}")
+    with capsys.disabled():
+        pytestconfig.pluginmanager.get_plugin("terminalreporter").write_line(f"fuzzed prompts: {report}")
     assert not wrong, "\n".join(wrong[:20])
     assert elsewhere(host) == files
     assert growth < GROWTH

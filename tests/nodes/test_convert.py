@@ -34,7 +34,7 @@ def test_grey_and_transparent_pictures_become_rgb(convert: Any, channels: int) -
 
 
 def test_sizes_that_no_latent_has_are_refused_with_the_nearest(convert: Any) -> None:
-    with pytest.raises(ValueError, match="multiples of 8, got 60 x 44; the nearest is 64 x 48"):
+    with pytest.raises(ValueError, match="multiples of 8, got 60x44; the nearest is 64x48"):
         convert.fit_given_image(torch.rand(1, 16, 16, 3), 60, 44, "crop", 8)
 
 

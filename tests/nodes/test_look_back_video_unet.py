@@ -36,6 +36,30 @@ def sampled(model: Any, given: Any, sigmas: torch.Tensor) -> torch.Tensor:
     return SamplerCustomAdvanced.execute(noise, guider, sampler, sigmas, given.latent).result[0]["samples"]
 
 
+def test_auto_begins_as_the_adapter_was_trained_and_other_noise_is_refused(
+    image_model: Any, moving: Any, prepare: Callable[..., Any], node_classes: dict[str, Any]
+) -> None:
+    image, given = encoded(node_classes, image_model), prepare(image_model, frames=3)
+    noised = {"i2v.train_options": '{"initialization": "add_noise"}'}
+    adapters = {name: trained_with(moving, each) for name, each in (("hybrid", {}), ("add_noise", noised))}
+
+    def begun(adapter: Any, *initialization: str) -> torch.Tensor:
+        (model,) = node_classes["I2VApplyLookBack"].execute(image_model.model, adapter, image, *initialization).result
+        return sampled(model, given, torch.tensor([2.0, 0.5, 0.0]))
+
+    expected = {name: begun(moving, name) for name in adapters}
+    assert not torch.equal(expected["hybrid"], expected["add_noise"])
+    for name, adapter in adapters.items():
+        assert torch.equal(begun(adapter), expected[name])
+        assert torch.equal(begun(adapter, "auto"), expected[name])
+    with pytest.raises(ValueError, match="trained on linear betas"):
+        begun(trained_with(moving, {"i2v.betas": "linear"}))
+
+
+def trained_with(adapter: Any, metadata: dict[str, str]) -> Any:
+    return replace(adapter, contents=replace(adapter.contents, metadata=metadata))
+
+
 @pytest.mark.parametrize("initialization", ["hybrid", "add_noise", "inversion"])
 @pytest.mark.parametrize("kind", ["image", "video"])
 def test_the_node_equals_the_core(
@@ -95,6 +119,31 @@ def test_an_image_model_makes_long_videos_in_pieces_and_a_temporal_one_says_why_
     assert (both[:12] - whole).abs().max() < 1e-4 * whole.abs().max()
     with pytest.raises(ValueError, match="temporal layers see all frames at once"):
         apply(tiny.model, moving, image, "hybrid", 3)
+
+
+@pytest.mark.parametrize("trip_last", [False, True])
+def test_trip_joins_its_frame_to_the_inverted_one_too_and_to_no_piece(
+    image_model: Any, moving: Any, prepare: Callable[..., Any], sample: Callable[..., Any],
+    node_classes: dict[str, Any], trip_last: bool,
+) -> None:  # fmt: skip
+    given, image = prepare(image_model, frames=5), encoded(node_classes, image_model)
+
+    def applied(initialization: str, pieces: int, position: str = "begin") -> Any:
+        model = image_model.model
+        for last in (False, True):
+            if last == trip_last:
+                trip = node_classes["I2VApplyTRIP"].execute
+                (model,) = trip(model, image, "none", 1.0, 0.0, position=position).result
+            else:
+                look_back = node_classes["I2VApplyLookBack"].execute
+                (model,) = look_back(model, moving, image, initialization, pieces).result
+        return model
+
+    assert torch.equal(sample(applied("inversion", 0), given)[:1], image.latent)
+    whole, pieces = (sample(applied("hybrid", count, "channel"), given) for count in (0, 2))
+    assert (pieces - whole).abs().max() < 1e-4 * whole.abs().max()
+    with pytest.raises(ValueError, match="would stand in every piece of it"):
+        sample(applied("hybrid", 2), given)
 
 
 def test_weights_trained_along_come_with_the_adapter_and_leave_with_it(

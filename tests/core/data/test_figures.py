@@ -119,6 +119,7 @@ def test_the_fingerprint_is_of_the_figures_and_not_of_their_place(data: Figures,
     [
         ({"motions": ("jump",)}, "there is no motion 'jump'"),
         ({"motions": ()}, "at least one"),
+        ({"colors": ("ultraviolet",)}, "there is no color 'ultraviolet'"),
         ({"sides": (0.6, 0.4)}, "the smaller one first"),
         ({"named": 1.5}, "named must be from 0 to 1"),
     ],

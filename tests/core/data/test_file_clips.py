@@ -144,9 +144,9 @@ def test_settings_that_contradict_one_another_are_refused(tmp_path: Path) -> Non
     for changes, reason in (
         ({"frames": 0}, r"data\.frames should be at least 1"),
         ({"target_fps": 8.0, "frame_stride": 2}, "by time"),
-        ({"target_fps": -1.0}, "by time"),
+        ({"target_fps": -1.0}, r"data\.target_fps must be from 0\.001"),
         ({"frame_stride": 4, "frame_stride_max": 2}, "below frame_stride"),
-        ({"image_fps": 0.0}, "positive"),
+        ({"image_fps": 0.0}, r"data\.image_fps must be from 0\.001"),
     ):
         with pytest.raises(ValueError, match=reason):
             config(tmp_path, **changes)

@@ -275,8 +275,8 @@ def test_names_of_other_systems_are_understood(tmp_path: Path, clip: Path) -> No
     (tmp_path / "videos" / "b.txt").write_text("beside the file")
     rows = [{"video": "videos\\a.mp4", "text": "a cat"}, {"video": "videos\\b.mp4"}]
     (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    assert [(each.caption, each.problem) for each in list_entries(tmp_path).entries] == [
-        ("a cat", ""), ("beside the file", ""),
+    assert [(each.name, each.caption, each.problem) for each in list_entries(tmp_path).entries] == [
+        ("videos/a.mp4", "a cat", ""), ("videos/b.mp4", "beside the file", ""),
     ]  # fmt: skip
     (tmp_path / "metadata.jsonl").unlink()
     (tmp_path / "videos" / "a.TXT").write_text("a cat")
@@ -296,3 +296,18 @@ def test_the_current_folder_may_be_one_of_pictures(tmp_path: Path, monkeypatch: 
     (tmp_path / "caption.txt").write_text("a cat")
     monkeypatch.chdir(tmp_path)
     assert [entry.caption for entry in list_entries(".").entries] == ["a cat"]
+
+
+def test_a_confined_data_set_takes_no_text_from_elsewhere(tmp_path: Path, clip: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    shutil.copy(clip, data / "a.mp4")
+    for name, content in {"secret": "a secret", "binary": b"\xff"}.items():
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        (data / "a.txt").unlink(missing_ok=True)
+        (data / "a.txt").symlink_to(tmp_path / name)
+        [entry] = list_entries(data, confined=True).entries
+        assert (entry.caption, entry.problem) == (None, "lies outside of the data's folder")
+    (data / "a.txt").unlink()
+    (data / "a.txt").write_text("its own")
+    assert [entry.caption for entry in list_entries(data, confined=True).entries] == ["its own"]

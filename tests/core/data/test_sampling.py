@@ -55,7 +55,11 @@ def test_strides_are_drawn_from_those_that_fit() -> None:
     windows = drawn(even(30), frame_stride=1, frame_stride_max=6)
     assert {window.frames[1] - window.frames[0] for window in windows} == {1, 2, 3, 4}
     for window in windows:
-        assert window.fps == pytest.approx(30 / (window.frames[1] - window.frames[0]))
+        assert window.stride == window.frames[1] - window.frames[0]
+        assert window.fps == pytest.approx(30 / window.stride)
+    longer = drawn(even(60), frame_stride=1, frame_stride_max=6)
+    assert {window.stride for window in longer} == {1, 2, 3, 4, 5, 6}, "the largest too"
+    assert drawn(even(60), target_fps=15.0)[0].stride is None
 
 
 def test_on_a_variable_rate_the_frames_are_those_on_display() -> None:

@@ -132,6 +132,8 @@ def test_bad_files_are_told_and_the_others_measured(
     short = write_clips(tmp_path / "short", count=2, frames=4)
     shutil.copy(short["truth"] / "clip1.mp4", truth / "clip1.mp4")
     (truth / "clip2.png").write_bytes(b"not a picture")
+    for name in ("clip1", "license"):
+        (truth / f"{name}.txt").write_bytes("ein Öltanker".encode("cp1252"))
     assert run(monkeypatch, [str(good), "--references", str(truth), "--output", str(output)]) == 0
     report = json.loads((output / "report.json").read_text())
     sentences = {entry["sentence"]: entry for entry in report["errors"]}
@@ -141,6 +143,9 @@ def test_bad_files_are_told_and_the_others_measured(
     assert {"psnr", "ssim"} <= set(lengths["measures"])
     assert any("needs a caption" in sentence for sentence in sentences)
     assert any("given image cannot be used" in sentence and "clip2.png" in sentence for sentence in sentences)
+    [(caption, told)] = [found for found in sentences.items() if "caption cannot be used" in found[0]]
+    assert "clip1.txt' is no text in UTF-8 (in line 1)" in caption
+    assert "clip1 (results)" in told["clips"]
     assert report["networks"] == {"flow": "scikit-image iLK"}, "which flow stands beside the numbers"
     assert report["measures"]["psnr"]["rows"]["results"]["count"] == 1
     assert report["measures"]["motion_amount"]["rows"]["results"]["count"] == 2

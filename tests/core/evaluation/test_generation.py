@@ -78,6 +78,9 @@ def test_a_folder_of_pictures_needs_no_truth(
     protocol = {"folder": str(pictures), "steps": 2, "frames": 2}
     assert run(monkeypatch, checkpoint, protocol, tmp_path / "evaluation") == 1
     assert "has no caption: expected" in capsys.readouterr().err
+    (pictures / "noise.txt").write_bytes("ein Öltanker".encode("cp1252"))
+    assert run(monkeypatch, checkpoint, protocol, tmp_path / "evaluation") == 1
+    assert "'noise': has no readable caption" in capsys.readouterr().err
     (pictures / "noise.txt").write_text("zoom in\n")
     assert run(monkeypatch, checkpoint, protocol, tmp_path / "evaluation") == 0
     report = json.loads((tmp_path / "evaluation" / "report.json").read_text())

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from i2v_core.model.compiled import compile_blocks
 from i2v_core.model.image_injection import ImageInjection, ImageInjectionConfig
+from i2v_core.model.seams import Seams
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from tests.core.weights.small import SMALL, SMALL_DYNAMICRAFTER, largest_difference, seed
 from tests.parity.seeded import seeded_normal
@@ -81,7 +82,10 @@ def test_another_shape_and_an_adapter_s_image_streams_are_one_graph_too(compilin
     }
     spatial = {site: width for site, width in sites.items() if hasattr(unet.get_submodule(site), "site")}
     streams = seed(ImageInjection(ImageInjectionConfig(sites=spatial, context_dim=config.context_dim))).streams
-    added = {"image_streams": streams, "image_tokens": seeded_normal("image", (2, 3, 5, config.context_dim))}
+    added = {
+        "seams": Seams(image_streams=streams),
+        "image_tokens": seeded_normal("image", (2, 3, 5, config.context_dim)),
+    }
     expected = unet(**larger), unet(**given, **added)
     compile_blocks(unet, backend="eager", fullgraph=True)
     assert largest_difference(unet(**larger), expected[0]) < 1e-5

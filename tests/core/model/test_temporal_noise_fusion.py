@@ -4,11 +4,15 @@ from dataclasses import replace
 
 import pytest
 import torch
+from einops import rearrange
+from torch.nn import functional as F
 
+from i2v_core.model.embeddings import sinusoidal_embedding
 from i2v_core.model.temporal_noise_fusion import (
     FUSION_PRESETS,
     TemporalNoiseFusion,
     TemporalNoiseFusionConfig,
+    _position_codes,
     initialize_temporal_noise_fusion,
 )
 from tests.core.weights.small import seed
@@ -47,6 +51,39 @@ def test_reference_timestep_and_place_matter(fusion: TemporalNoiseFusion) -> Non
         # Without position codes a shuffled reference would be the same set of keys.
         patches = reference.reshape(2, 4, 2, 4, 2, 4, 2).flip(3).reshape_as(reference)
         assert not torch.allclose(fusion(residual, patches, timesteps), fused, atol=1e-4)
+
+
+@torch.no_grad()
+def test_it_is_figure_3_written_out(fusion: TemporalNoiseFusion) -> None:
+    """Adaptive norms by `1 + scale`, a skip around both attentions, keys of reference and residual, the time step."""
+    residual, reference, timesteps = clips(1, 4, 4)
+    weights, (heads, features) = dict(fusion.named_parameters()), (SMALL.heads, SMALL.features)
+
+    def linear(x: torch.Tensor, name: str) -> torch.Tensor:
+        return F.linear(x, weights[f"{name}.weight"], weights.get(f"{name}.bias"))
+
+    def norm(x: torch.Tensor, name: str) -> torch.Tensor:
+        scale, shift = linear(F.silu(embedding), f"{name}.modulation.1")[:, None].chunk(2, dim=-1)
+        return F.layer_norm(x, (features,)) * (1 + scale) + shift
+
+    def attend(x: torch.Tensor, context: torch.Tensor, name: str) -> torch.Tensor:
+        q, k, v = (
+            rearrange(linear(given, f"{name}.to_{part}"), "b n (h d) -> b h n d", h=heads)
+            for part, given in (("q", x), ("k", context), ("v", context))
+        )
+        attended = F.scaled_dot_product_attention(q, k, v)
+        return linear(rearrange(attended, "b h n d -> b n (h d)"), f"{name}.to_out.0")
+
+    def tokens(clip: torch.Tensor, name: str) -> torch.Tensor:
+        patches = rearrange(clip[:, :, 0], "b c (h p) (w q) -> b (h w) (c p q)", p=2, q=2)
+        return linear(patches, name) + _position_codes(2, 2, features).reshape(1, 4, features)
+
+    embedding = linear(F.silu(linear(sinusoidal_embedding(timesteps, features), "time_embed.0")), "time_embed.2")
+    own, image = tokens(residual, "residual_in"), tokens(reference, "reference_in")
+    h = own + attend(norm(own, "norm1"), norm(own, "norm1"), "self_attention")
+    h = h + attend(norm(h, "norm2"), torch.cat([image, own], dim=1), "cross_attention")
+    change = rearrange(linear(h, "proj_out"), "b (h w) (c p q) -> b c 1 (h p) (w q)", h=2, p=2, q=2)
+    torch.testing.assert_close(fusion(residual, reference, timesteps), residual + change, rtol=1e-4, atol=1e-5)
 
 
 @torch.no_grad()

@@ -39,7 +39,7 @@ def small_recipe(folder: Path, steps: int = 4) -> TrainingConfig:
         method=MethodConfig("video_base", options={"refine": refine}),
         model=model,
         train=TrainConfig(str(folder / "video"), steps, train_batch_size=2, checkpointing_steps=2, device="cpu"),
-        optim=OptimConfig(lr_warmup_steps=2),
+        optim=OptimConfig(learning_rate=1e-3, lr_warmup_steps=2),
         data=MovingCropsConfig(frames=3, size=32, photographs=("skimage:chelsea.png",)),
         logging=LoggingConfig("none", logging_steps=2, plan_steps=0),
     )

@@ -12,7 +12,7 @@ from i2v_core.training.methods import VIDEO_BASE, adapter_task, find_method, met
 from tests.core.training.small import small_recipe
 
 ROOT = Path(__file__).parents[3]
-RECIPES = sorted([*ROOT.glob("demo/**/*.toml"), *ROOT.glob("configs/*.toml")])
+RECIPES = sorted([*ROOT.glob("demo/**/*.toml"), *ROOT.glob("configs/**/*.toml")])
 SMALLEST = {"method": {"name": "look_back"}, "train": {"output_dir": "runs", "max_train_steps": 10}}
 
 
@@ -117,6 +117,27 @@ def test_a_wrong_value_is_named(section: str, values: dict[str, object], words: 
         parse_config({**SMALLEST, section: values})
 
 
+@pytest.mark.parametrize(
+    ("method", "given", "expected"),
+    [
+        ("look_back", {}, (None, 4, None, False)),
+        ("look_back", {"frame_stride": 1}, (None, 1, None, False)),
+        ("image_retention", {}, (None, 4, None, False)),
+        ("trip", {}, (4.0, 1, None, False)),
+        ("trip", {"frame_stride": 2}, (None, 2, None, False)),
+        ("dynamicrafter", {}, (None, 1, 6, True)),
+        ("dynamicrafter", {"target_fps": 8.0}, (8.0, 1, None, True)),
+        ("dynamicrafter", {"rand_cond_frame": False}, (None, 1, 6, False)),
+        ("video_base", {}, (None, 1, None, False)),
+    ],
+)
+def test_clips_of_files_are_taken_as_the_method_s_paper_does_where_nobody_says(
+    method: str, given: dict[str, object], expected: tuple[object, ...]
+) -> None:
+    data = parse_config({**SMALLEST, "method": {"name": method}, "data": {"kind": "files", "path": "x", **given}}).data
+    assert (data.target_fps, data.frame_stride, data.frame_stride_max, data.rand_cond_frame) == expected
+
+
 def test_a_file_that_is_no_toml_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text("[train\n")
@@ -131,7 +152,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
     assert config.name == "look_back"
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/**/*.toml")), ids=lambda path: path.stem)
 def test_options_and_adapters_of_the_example_configurations_are_the_methods(path: Path) -> None:
     method = find_method(read_config(path).method.name)
     training = training_of(method)

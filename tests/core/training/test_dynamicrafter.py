@@ -15,13 +15,15 @@ from i2v_core.methods import ImageProjectionMethod
 from i2v_core.methods.method import is_temporal
 from i2v_core.model.image_encoder import ImageEncoder, ImageEncoderConfig
 from i2v_core.model.image_injection import ImageAdapter
+from i2v_core.model.video_unet import VideoUNet
 from i2v_core.training.config import ConditioningConfig, OptimConfig, TrainingConfig
 from i2v_core.training.engine import Task
 from i2v_core.training.image_encoder import pretrain_image_encoder, random_view, trained_image_encoder
 from i2v_core.training.methods import adapter_task, run
+from i2v_core.training.objective import with_drops
 from i2v_core.training.recipe import new_autoencoder, new_networks, new_preset
 from i2v_core.weights import Checkpoint, load_adapter
-from tests.core.training.small import adapter_config, first_batch, small_recipe
+from tests.core.training.small import adapter_config, first_batch, small_recipe, without_time
 from tests.core.weights.small import seed
 
 ADAPTER: dict[str, Any] = {
@@ -30,9 +32,10 @@ ADAPTER: dict[str, Any] = {
 }
 
 
-def small_base(folder: Path, text_to_video: bool = False) -> tuple[Path, TrainingConfig]:
+def small_base(folder: Path, text_to_video: bool = False, time: bool = True) -> tuple[Path, TrainingConfig]:
     """A small checkpoint whose layers all contribute, and the configuration that it would be trained by."""
     recipe = small_recipe(folder, steps=2)
+    recipe = recipe if time else without_time(recipe)
     if text_to_video:
         assert recipe.model.unet is not None and recipe.model.preset is not None
         unet, preset = replace(recipe.model.unet, in_channels=4), replace(recipe.model.preset, image_residual=False)
@@ -93,6 +96,64 @@ def test_the_second_stage_goes_on_from_the_first_and_trains_the_base_along(
         assert torch.equal(adapter.state_dict()[name], weight)
     along = {name for name, weight in unet.named_parameters() if weight.requires_grad}
     assert along == {name for name, _ in unet.named_parameters() if trained == "all" or is_temporal(name)}
+
+
+def test_projection_and_streams_of_an_image_model_go_on_in_a_video_model_with_visual_detail_added(
+    tmp_path: Path,
+) -> None:
+    """The paper's recipe (sections 3.2 and 4.1): text to image first, then video, coarse to fine."""
+    (tmp_path / "image").mkdir()
+    image, still = small_base(tmp_path / "image", text_to_video=True, time=False)
+    still = replace(still, data=replace(still.data, frames=1))
+    task = adapter_task(config_of(image, tmp_path, still))
+    seed(parts(task)[0])
+    batch = first_batch(task, 12)
+    assert batch.latents.shape[2] == 1
+    task.objective(batch).weighted.mean().backward()
+    groups = parts(task)[0].projection.latents.grad.unflatten(1, (3, 2)).abs().sum((0, 2, 3))  # type: ignore[union-attr]
+    assert (groups > 0).all(), "one frame trains the queries of every frame, by turns"
+    first = run(config_of(image, tmp_path / "one", still))
+    base, recipe = small_base(tmp_path, text_to_video=True)
+    detailed = {**ADAPTER, "injection": {"visual_detail": {}}}
+    config = config_of(base, tmp_path / "two", recipe, detailed, stage=2, begin_with=str(first))
+    adapter, _ = parts(adapter_task(config))
+    learned = load_adapter(first).module.state_dict()
+    assert learned.keys() == adapter.state_dict().keys() - {"injection.visual_detail.weight"}
+    assert all(torch.equal(adapter.state_dict()[name], weight) for name, weight in learned.items())
+    assert adapter.injection.visual_detail is not None and not adapter.injection.visual_detail.weight.any()  # type: ignore[operator,union-attr]
+
+
+def test_no_frames_are_queries_that_all_frames_share(tmp_path: Path) -> None:
+    base, recipe = small_base(tmp_path)
+    shared = {**ADAPTER, "projection": {**ADAPTER["projection"], "frames": 0}}
+    adapter, _ = parts(adapter_task(config_of(base, tmp_path, recipe, shared)))
+    assert adapter.config.projection.frames is None
+    assert adapter.tokens(torch.zeros(1, 3, 16, 16)).shape == (1, 2, 32)
+
+
+def test_drops_exclude_each_other_with_the_paper_s_shares(tmp_path: Path) -> None:
+    training = ImageProjectionMethod.training
+    drops = with_drops(ConditioningConfig(), training.text_drop, training.image_drop, training.drop_mode)
+    assert (drops.drop_mode, drops.text_drop, drops.image_drop, drops.both_drop) == ("exclusive", 0.05, 0.05, 0.05)
+    base, recipe = small_base(tmp_path)
+    objective = adapter_task(config_of(base, tmp_path, recipe)).objective
+    assert objective.loss.args[0].conditioning == drops  # type: ignore[attr-defined]
+
+
+def test_the_drawn_stride_is_told_to_a_base_that_knows_strides(tmp_path: Path) -> None:
+    base, recipe = small_base(tmp_path)
+    assert recipe.model.unet is not None
+    told = VideoUNet(replace(recipe.model.unet, fps_embedding=True))
+    checkpoint = load_checkpoint(base)
+    preset = replace(checkpoint.preset, fps_meaning="frame_stride", fps=3)
+    checkpoint = replace(checkpoint, unet=seed(told), preset=preset)
+    task = adapter_task(config_of(base, tmp_path, recipe), checkpoint)
+    seed(parts(task)[0])
+    batch = first_batch(task)
+    one, six = (task.objective(replace(batch, stride=torch.full((2,), stride))).plain for stride in (1.0, 6.0))
+    assert not torch.equal(one, six)
+    rate = task.objective(replace(batch, stride=torch.full((2,), 6.0), fps=torch.full((2,), 4.0)))
+    assert torch.equal(rate.plain, six), "a rate in seconds is no stride"
 
 
 def test_an_adapter_of_another_shape_is_not_gone_on_from(

@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from i2v_core import load_checkpoint, save_checkpoint
+from i2v_core.conditions import grey, white
+from i2v_core.methods import ImageRetentionMethod
 from i2v_core.methods.image_retention import ImageRetentionOptions, trains
 from i2v_core.model.image_retention import ImageRetention
 from i2v_core.model.video_unet import VideoUNet
 from i2v_core.training.config import ConditioningConfig, OptimConfig, TrainingConfig
 from i2v_core.training.log import read_log
 from i2v_core.training.methods import adapter_task, run
-from i2v_core.training.objective import DropMask, draw_drops
+from i2v_core.training.objective import DropMask, draw_drops, with_drops
 from i2v_core.training.recipe import new_autoencoder, new_networks, new_preset
 from i2v_core.weights import Checkpoint, load_adapter
 from tests.core.training.small import adapter_config, first_batch, small_recipe
@@ -94,11 +96,25 @@ def test_the_loss_of_a_clip_is_always_the_same(tmp_path: Path) -> None:
     assert not torch.equal(task.objective(first_batch(task, first=2)).plain, first)
 
 
-def test_a_lost_image_is_white(tmp_path: Path) -> None:
+def test_a_lost_image_is_white_for_the_branch_and_for_the_base(tmp_path: Path) -> None:
     base, recipe = small_base(tmp_path)
-    task = adapter_task(config_of(base, tmp_path, recipe, image_drop=1.0))
-    batch = first_batch(task)
+    task = adapter_task(config_of(base, tmp_path, recipe, image_drop=1.0, text_drop=0.0))
+    batch, autoencoder = first_batch(task), load_checkpoint(base).autoencoder
+    assert autoencoder is not None
+    seed(task.objective.networks["adapter"])
     without = task.objective(batch)
     assert without.no_image.all()
-    other = task.objective(replace(batch, image=torch.zeros_like(batch.image)))
+    other = task.objective(replace(batch, image=torch.zeros_like(batch.image), image_index=batch.image_index + 1))
     torch.testing.assert_close(other.plain, without.plain, rtol=0, atol=0)
+    seen = adapter_task(config_of(base, tmp_path, recipe, image_drop=0.0, text_drop=0.0))
+    seed(seen.objective.networks["adapter"])
+    for picture, alike in ((white(batch.image), True), (grey(batch.image), False)):
+        for given in (autoencoder.encode(picture)[:, :, None], None):
+            loss = seen.objective(replace(batch, image=picture, given=given)).plain
+            assert torch.equal(loss, without.plain) == (alike and given is not None)
+
+
+def test_images_and_texts_are_lost_with_the_paper_s_shares() -> None:
+    training = ImageRetentionMethod.training
+    drops = with_drops(ConditioningConfig(), training.text_drop, training.image_drop, training.drop_mode)
+    assert (drops.text_drop, drops.image_drop, drops.drop_mode) == (0.1, 0.1, "independent")

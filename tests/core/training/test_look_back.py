@@ -9,6 +9,7 @@ import torch
 from i2v_core import Checkpoint, load_checkpoint, save_checkpoint
 from i2v_core.data.datasets import open_data
 from i2v_core.denoiser import Denoiser
+from i2v_core.diffusion.initialization import Initialization
 from i2v_core.generate import GenerateConfig, animate
 from i2v_core.methods import LookBackMethod
 from i2v_core.model.attention import TemporalTransformer
@@ -58,6 +59,55 @@ def test_a_step_changes_look_back_and_the_weights_named_and_no_others(
     assert moved == {"out.0.weight", "out.0.bias", "out.2.weight", "out.2.bias"}
     for name, parameter in adapter.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
+
+
+@pytest.mark.parametrize("initialization", ["hybrid", "add_noise", "inversion"])
+@torch.no_grad()
+def test_hybrid_alone_shows_the_clean_first_frame_and_leaves_it_out_of_the_loss(
+    config: TrainingConfig, initialization: str
+) -> None:
+    """Algorithm 2; this base estimates differences to the image, of which the clean first frame is zero."""
+    task = adapter_task(replace(config, method=replace(config.method, options={"initialization": initialization})))
+    unet, batch, seen = task.objective.networks["unet"], first_batch(task), list[torch.Tensor]()
+    unet.register_forward_pre_hook(lambda module, args, given: seen.append(given["x"]), with_kwargs=True)
+    loss = task.objective(batch).plain
+    frames = seen[0][:, :4].abs().amax((0, 1, 3, 4))
+    assert (frames == 0).tolist() == [initialization == "hybrid", False, False]
+
+    def answered_otherwise(frame: int) -> torch.Tensor:
+        handle = unet.register_forward_hook(lambda module, args, answer: answer.index_add(
+            2, torch.tensor([frame]), torch.ones_like(answer[:, :, :1])
+        ))  # fmt: skip
+        changed: torch.Tensor = task.objective(batch).plain
+        handle.remove()
+        return changed
+
+    assert torch.allclose(answered_otherwise(0), loss, atol=1e-4) == (initialization == "hybrid")
+    assert not torch.allclose(answered_otherwise(1), loss, atol=1e-4)
+
+
+def test_what_it_was_trained_with_travels_in_the_file_and_can_be_replaced(
+    config: TrainingConfig, tmp_path: Path
+) -> None:
+    method = replace(config.method, options={"initialization": "add_noise"})
+    train = replace(config.train, output_dir=str(tmp_path), max_train_steps=1)
+    linear = replace(config.diffusion, betas="linear")
+    adapter = load_adapter(run(replace(config, method=method, train=train, diffusion=linear)))
+    checkpoint = base_of(config)
+    denoiser = Denoiser.adapted(checkpoint.unet, checkpoint.preset, [adapter])
+    assert denoiser.initialization == Initialization("add_noise")
+    noise = denoiser.schedule.config
+    assert (noise.beta_schedule, noise.beta_start, noise.beta_end) == ("linear", 1e-4, 2e-2)
+    assert denoiser.begun("inversion").initialization == Initialization("inversion")
+    lossy = denoiser.begun("inversion", exact_first=False).initialization
+    assert torch.equal(lossy.result(torch.ones(1, 1, 2, 1, 1), torch.zeros(1, 1, 1, 1, 1)), torch.ones(1, 1, 2, 1, 1))
+    with pytest.raises(ValueError, match="only inversion loses"):
+        denoiser.begun("hybrid", exact_first=False)
+    with pytest.raises(ValueError, match="no adapter of it"):
+        replace(denoiser, methods=()).begun("hybrid")
+    other = replace(adapter, kind="temporal_noise_fusion", metadata={})
+    with pytest.raises(ValueError, match=r"different betas, \['base', 'linear'\]"):
+        Denoiser.adapted(checkpoint.unet, checkpoint.preset, [adapter, other])
 
 
 def test_training_writes_an_adapter_that_animates_from_the_given_picture(config: TrainingConfig) -> None:

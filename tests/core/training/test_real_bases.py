@@ -55,7 +55,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ModelConfig]:
     unet, vae, clip = map(str, write_modelscope(folder))
     modelscope = ModelConfig(unet, vae=vae, text_encoder=clip)
     tower = {name.removeprefix("embedder.model."): tensor for name, tensor in vision_tower(layers=1).items()}
-    torch.save(tower, folder / "open_clip_visual.bin")
+    torch.save({name: tensor.contiguous() for name, tensor in tower.items()}, folder / "open_clip_visual.bin")
     return {
         "stable diffusion": ModelConfig(str(write_stable_diffusion(folder / "v1-5.ckpt"))),
         "modelscope": modelscope,

@@ -11,7 +11,7 @@ from i2v_core.model.image_injection import ImageAdapter, ImageAdapterConfig, Ima
 from i2v_core.model.image_projection import ImageProjectionConfig
 from i2v_core.model.video_unet import VideoUNet
 from i2v_core.weights import load_adapter, read_adapter, save_adapter
-from i2v_core.weights.adapters import mean_weights, replace_weights
+from i2v_core.weights.adapters import mean_weights, replace_weights, trained_betas, trained_options
 from tests.core.weights.small import SMALL, seed
 from tests.core.weights.test_checkpoint import whole
 
@@ -39,6 +39,18 @@ def test_network_configuration_and_tuned_weights_come_back_exactly(path: Path) -
     for name, tensor in module.state_dict().items():
         torch.testing.assert_close(loaded.module.state_dict()[name], tensor, rtol=0, atol=0)
     torch.testing.assert_close(loaded.unet, tuned, rtol=0, atol=0)
+
+
+def test_files_without_options_mean_the_defaults_and_unknown_values_are_refused() -> None:
+    assert trained_options("look_back", {}).initialization == "hybrid"
+    told = {"i2v.train_options": '{"initialization": "add_noise", "of_another_version": 1}'}
+    assert trained_options("look_back", told).initialization == "add_noise"
+    for wrong in ('{"initialization": "sideways"}', "[1]", "{"):
+        with pytest.raises(CheckpointError, match="in its header"):
+            trained_options("look_back", {"i2v.train_options": wrong})
+    assert trained_betas({}) == "base"
+    with pytest.raises(CheckpointError, match=r"i2v\.betas"):
+        trained_betas({"i2v.betas": "cosine"})
 
 
 def test_tuned_weights_replace_those_of_the_base_and_no_others(path: Path) -> None:

@@ -38,7 +38,7 @@ INIT_ATTENTION_HEADS = 8  # wired into every LVDM checkpoint, whatever its width
 
 @dataclass(frozen=True)
 class VideoUNetConfig:
-    """What distinguishes the checkpoints that share this graph; the defaults are ModelScope T2V's."""
+    """Configuration of the checkpoints that share this graph; the defaults are ModelScope T2V's."""
 
     in_channels: int = 4
     out_channels: int = 4

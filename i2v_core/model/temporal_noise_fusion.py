@@ -31,8 +31,8 @@ class TemporalNoiseFusionConfig:
         features, heads: width of a token, and its division; the paper gives neither.
         image_features: outputs of the base's first convolution, for the position `channel` on a base that has no
             channels for the image; None where it has.
-        image_residual: the base was fine-tuned jointly to answer for the difference to the image (the residual of equation
-            5), and sees it noised, beside the image itself; a base without a picture then learns its words.
+        image_residual: the base was fine-tuned jointly to answer for the difference to the image (the residual of
+            equation 5), and sees it noised, beside the image itself; a base without a picture then learns its words.
 
     Raises ValueError for sizes that do not go together.
     """

@@ -72,9 +72,8 @@ def train(
     """Train to the last step, going on where an earlier run was interrupted; return the file for users.
 
     Args:
-        on_step: called after every step, in every process. `TrainingCanceled` from it, as SIGTERM and SIGINT do, ends
-            the run with a checkpoint; any other exception ends it where it is.
-        on_plan: called before the first step.
+        on_step: called after every step, in every process; `TrainingCanceled` from it, or SIGTERM and SIGINT, end the
+            run with a checkpoint, any other exception where it is. on_plan: called before the first step.
 
     Raises:
         ValueError: the configuration does not fit the task.

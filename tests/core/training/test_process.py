@@ -59,9 +59,10 @@ def test_what_a_watcher_raises_ends_the_training_with_a_checkpoint(tmp_path: Pat
 def test_a_training_ends_with_who_started_it(tmp_path: Path) -> None:
     config, folder = tiny_config(tmp_path, max_train_steps=100_000), tmp_path / "run"
     write_config(config, tmp_path / "train.toml")
+    paths = [str(tmp_path / name) for name in ("train.toml", "train.log")]
     code = (
         "from pathlib import Path; from i2v_core.training.process import train_in_subprocess; "
-        f"train_in_subprocess(*map(Path, {[str(tmp_path / name) for name in ('train.toml', 'train.log')]}), lambda: None)"
+        f"train_in_subprocess(*map(Path, {paths}), lambda: None)"
     )
     starter = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     wait_for_step(folder, 1)

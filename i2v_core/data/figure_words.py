@@ -60,7 +60,15 @@ def happens(generator: torch.Generator, share: float) -> bool:
 
 
 def say(
-    generator: torch.Generator, name: str, motion: str, speed: str, place: str, *, named: float, unseen: bool
+    generator: torch.Generator,
+    name: str,
+    motion: str,
+    speed: str,
+    place: str,
+    *,
+    named: float = 0.5,
+    placed: float = 0.5,
+    unseen: bool = False,
 ) -> LabeledCaption:
     """Draw a caption.
 
@@ -68,7 +76,7 @@ def say(
         name: of the figure; spoken with the probability `named`.
         motion: key of `MOVES`.
         speed: key of `SPEEDS`, spoken unless it is "".
-        place: such as "blue" or "blue and pink"; spoken half of the time unless it is "".
+        place: such as "blue" or "blue and pink"; spoken with the probability `placed` unless it is "".
         unseen: move in words that no training has.
     """
     aspects = {"motion": motion, "speed": speed}
@@ -81,7 +89,7 @@ def say(
     pick = torch.rand((), generator=generator).item()
     moves = (UNSEEN_MOVES if unseen else MOVES)[motion]
     words = [subject, moves[int(pick * len(moves))], speed]
-    if happens(generator, 0.5) and place:
+    if happens(generator, placed) and place:
         words.append(f"on {place}")
         aspects["color"] = place.split(maxsplit=1)[0]
     return LabeledCaption(" ".join(word for word in words if word), aspects)

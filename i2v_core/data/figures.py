@@ -56,7 +56,7 @@ class FiguresConfig:
         colors: of gradients, by their names in captions; on dark ones alone figures, mostly bright, stand out.
         sides: smallest and largest first size of a figure, in sides of the clip.
         off_center: largest distance of its first place from the middle, along each axis.
-        named: share of the captions that name the figure.
+        named, placed: shares of the captions that name the figure, and the background where it has a name.
 
     Raises ValueError for a number out of its range, and for motions that are unknown or none.
     """
@@ -73,10 +73,11 @@ class FiguresConfig:
     sides: tuple[float, float] = (0.35, 0.6)
     off_center: float = 0.12
     named: float = 0.5
+    placed: float = 0.5
 
     def __post_init__(self) -> None:
         check_ranges(self, seed=SEEDS, frames=(1, 4096), size=(1, 16384), figures=(1, 2**20), off_center=(0, 1))
-        check_ranges(self, named=(0, 1))
+        check_ranges(self, named=(0, 1), placed=(0, 1))
         if len(self.sides) != 2 or not 0 < self.sides[0] <= self.sides[1] <= 4:
             raise ValueError(f"sides must be two sizes from 0 to 4, the smaller one first, got {self.sides}")
         if unknown := [motion for motion in self.motions if motion not in MOTIONS]:
@@ -165,7 +166,7 @@ class Figures:
             place,
             "" if motion == "still" else speed,
         )
-        return scene, say(saying, figure, motion, scene.speed, place, named=config.named, unseen=test), motion
+        return scene, self._say(saying, figure, motion, scene.speed, place), motion
 
     def contrast(self, index: int) -> str:
         """The caption of clip number `index` with the word of another motion."""
@@ -193,8 +194,12 @@ class Figures:
         speed, place = choose(generator, tuple(SPEEDS)), choose(generator, tuple(COLORS))
         if happens(generator, 0.5):
             place += choose(generator, (" and ", " ")) + choose(generator, (*COLORS, "grass", "brick"))
-        test = self.config.split == "test"
-        return say(generator, name, motion, speed, place, named=self.config.named, unseen=test)
+        return self._say(generator, name, motion, speed, place)
+
+    def _say(self, generator: torch.Generator, name: str, motion: str, speed: str, place: str) -> LabeledCaption:
+        config = self.config
+        unseen = config.split == "test"
+        return say(generator, name, motion, speed, place, named=config.named, placed=config.placed, unseen=unseen)
 
     def held_out(self) -> "Figures":
         """The same with figures, backgrounds and phrases that no training saw."""

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .chunking import WIDEST, chunk_slices, rows_per_chunk
+from .chunking import WIDEST, chunk_slices, per_row, rows_per_chunk
 
 AttentionFunction = Callable[..., Tensor]
 ImageGate = Literal["none", "fixed", "learned"]
@@ -70,8 +70,9 @@ class SelfAttention(Attention):
         super().__init__(features, features, heads, head_dim, **kw)
         self.attention = attention
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.to_out(self.attention(self.to_q(x), self.to_k(x), self.to_v(x), self.heads))
+    def forward(self, x: Tensor, attention: AttentionFunction | None = None) -> Tensor:
+        """Attend within `b n d`; an attention function of this call takes the place of the layer's own."""
+        return self.to_out((attention or self.attention)(self.to_q(x), self.to_k(x), self.to_v(x), self.heads))
 
 
 class FrameAttention(SelfAttention):
@@ -80,12 +81,12 @@ class FrameAttention(SelfAttention):
     Positions stand beside the heads, where they need no transposition.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, attention: AttentionFunction | None = None) -> Tensor:
         q, k, v = (project(x).flatten(2) for project in (self.to_q, self.to_k, self.to_v))
         width = q.shape[-1] // (x.shape[2] * self.heads)
         at_once = max(1, MAX_ATTENTION_HEADS // self.heads) * self.heads * width
         parts = [
-            self.attention(*part, part[0].shape[-1] // width)
+            (attention or self.attention)(*part, part[0].shape[-1] // width)
             for part in zip(*(each.split(at_once, dim=-1) for each in (q, k, v)), strict=True)
         ]
         out = parts[0] if len(parts) == 1 else torch.cat(parts, dim=-1)
@@ -105,7 +106,7 @@ class RelativeSelfAttention(Attention):
         self.relative_position_k = RelativePosition(head_dim, max_distance, **factory)
         self.relative_position_v = RelativePosition(head_dim, max_distance, **factory)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, _: AttentionFunction | None = None) -> Tensor:
         q, k, v = (
             rearrange(project(x), "b t p (h d) -> (b p) h t d", h=self.heads)
             for project in (self.to_q, self.to_k, self.to_v)
@@ -136,6 +137,11 @@ class KeysValues:
         clip = rows.start // frames
         part = rows if self.per_frame else slice(clip, clip + 1)
         return replace(self, keys=self.keys[part], values=self.values[part])
+
+    def for_rows(self, rows: int) -> "KeysValues":
+        """The same, repeated until each of so many rows of queries has its own."""
+        keys, values = per_row(self.keys, rows), per_row(self.values, rows)
+        return replace(self, keys=keys, values=values, per_frame=True)
 
     def attend(self, q: Tensor, frames: int, heads: int, attention: AttentionFunction) -> Tensor:
         """Attend from queries `(b t) n d`."""
@@ -195,10 +201,12 @@ class DualCrossAttention(Attention, ImageStream):
         self.attention, self.inner, self.site = attention, heads * head_dim, ""
         self.add_image_layers(context_dim, self.inner, image_gate, operations, **factory)
 
-    def forward(self, x: Tensor, streams: Sequence[KeysValues], frames: int) -> Tensor:
+    def forward(
+        self, x: Tensor, streams: Sequence[KeysValues], frames: int, attention: AttentionFunction | None = None
+    ) -> Tensor:
         """Attend from `(b t) n d` to what `Context.streams` gives."""
-        q = self.to_q(x)
-        first, *others = (stream.attend(q, frames, self.heads, self.attention) for stream in streams)
+        q, attention = self.to_q(x), attention or self.attention
+        first, *others = (stream.attend(q, frames, self.heads, attention) for stream in streams)
         for other in others:
             first = first + other
         return self.to_out(first)
@@ -213,6 +221,8 @@ class Context:
         image_tokens: `b t k d` (per frame) or `b k d` (shared).
         added: an adapter's image streams, by the sites of the cross-attentions that have none of their own.
         known: keys and values that earlier steps found, by site; None forgets them.
+        attention: of this call, in the place of the layers' own attention function.
+        stand_in: computes the blocks of spatial transformers in their place.
     """
 
     text: Tensor
@@ -220,6 +230,8 @@ class Context:
     frames: int
     added: Mapping[str, ImageStream] | None = None
     known: KnownStreams | None = None
+    attention: AttentionFunction | None = None
+    stand_in: "TransformerStandIn | None" = None
 
     def streams(self, layer: DualCrossAttention) -> Sequence[KeysValues]:
         """Text, then the image if there are tokens and the layer or an adapter can see them."""
@@ -273,9 +285,13 @@ class TransformerBlock(nn.Module):
         self.norm3 = operations.LayerNorm(features, **factory)
         self.ff = FeedForward(features, operations, **factory)
 
-    def forward(self, x: Tensor, *context: Any) -> Tensor:
-        x = self.attn1(self.norm1(x)).add_(x)
-        x = self.attn2(self.norm2(x), *context).add_(x)
+    def forward(self, x: Tensor, *context: Any, attention: AttentionFunction | None = None) -> Tensor:
+        x = self.attn1(self.norm1(x), attention).add_(x)
+        x = self.attn2(self.norm2(x), *context, attention).add_(x)
+        return self.feed_forward(x)
+
+    def feed_forward(self, x: Tensor) -> Tensor:
+        """The last third; without gradients it overwrites `x`."""
         if torch.is_grad_enabled():
             return x + self.ff(self.norm3(x))
         # The hidden layer is the widest tensor of the network.
@@ -283,6 +299,10 @@ class TransformerBlock(nn.Module):
         for part in chunk_slices(len(tokens), rows_per_chunk(tokens, 8 * x.shape[-1])):
             tokens[part].add_(self.ff(self.norm3(tokens[part])))
         return x
+
+
+# (block, tokens `(b t) n d`, streams of its cross-attention, frames) -> tokens
+TransformerStandIn = Callable[[TransformerBlock, Tensor, Sequence[KeysValues], int], Tensor]
 
 
 class Transformer(nn.Module):
@@ -303,11 +323,20 @@ class Transformer(nn.Module):
         self.transformer_blocks = nn.ModuleList([block])
         self.proj_out = operations.Linear(inner, channels, **factory)
 
-    def transform(self, tokens: Tensor, *context: Any) -> Tensor:
+    def transform(
+        self,
+        tokens: Tensor,
+        *context: Any,
+        attention: AttentionFunction | None = None,
+        stand_in: TransformerStandIn | None = None,
+    ) -> Tensor:
         """Project in, run the blocks, project out: `b n c` to `b n c`."""
         tokens = self.proj_in(tokens)
         for block in self.transformer_blocks:
-            tokens = block(tokens, *context)
+            if stand_in is not None:
+                tokens = stand_in(cast(TransformerBlock, block), tokens, *context)
+            else:
+                tokens = block(tokens, *context, attention=attention)
         return self.proj_out(tokens)
 
 
@@ -318,35 +347,39 @@ class SpatialTransformer(Transformer):
         """Transform `(b t) c h w`."""
         cross_attention = cast(DualCrossAttention, self.transformer_blocks[0].attn2)
         streams, frames = context.streams(cross_attention), context.frames
+        if context.stand_in is not None:  # it sees all rows together
+            return h + self._transform_frames(h, streams, frames, stand_in=context.stand_in)
         at_once = rows_per_chunk(h, WIDEST * h[0].numel())
         if len(h) <= at_once:
-            return h + self._transform_frames(h, streams, frames)
+            return h + self._transform_frames(h, streams, frames, attention=context.attention)
         out = torch.empty_like(h)
         for start in range(0, len(h), frames):
             for part in chunk_slices(frames, at_once):
                 rows = slice(start + part.start, start + part.stop)
                 seen = [stream.of(rows, frames) for stream in streams]
-                out[rows] = self._transform_frames(h[rows], seen, part.stop - part.start).add_(h[rows])
+                transformed = self._transform_frames(h[rows], seen, len(h[rows]), attention=context.attention)
+                out[rows] = transformed.add_(h[rows])
         return out
 
-    def _transform_frames(self, h: Tensor, *context: Any) -> Tensor:
+    def _transform_frames(self, h: Tensor, *context: Any, **functions: Any) -> Tensor:
         # In one expression, so that nothing holds on to the normalized features.
-        tokens = self.transform(rearrange(self.norm(h), "bt c h w -> bt (h w) c"), *context)
+        tokens = self.transform(rearrange(self.norm(h), "bt c h w -> bt (h w) c"), *context, **functions)
         return rearrange(tokens, "bt (h w) c -> bt c h w", h=h.shape[-2])
 
 
 class TemporalTransformer(Transformer):
     """Attention over the frames of each position; its group norm sees all frames together."""
 
-    def forward(self, h: Tensor, frames: int) -> Tensor:
+    def forward(self, h: Tensor, frames: int, attention: AttentionFunction | None = None) -> Tensor:
         normalized = self.norm(rearrange(h, "(b t) c h w -> b c t h w", t=frames))
         tokens = rearrange(normalized, "b c t h w -> b t (h w) c")
         at_once = rows_per_chunk(h, WIDEST * tokens[:, :, 0].numel())
         if tokens.shape[2] <= at_once:
             del normalized
-            return h + rearrange(self.transform(tokens), "b t (h w) c -> (b t) c h w", h=h.shape[-2])
+            transformed = self.transform(tokens, attention=attention)
+            return h + rearrange(transformed, "b t (h w) c -> (b t) c h w", h=h.shape[-2])
         before = rearrange(h, "(b t) c h w -> b t (h w) c", t=frames)
         out = h.new_empty(before.shape)
         for part in chunk_slices(tokens.shape[2], at_once):
-            out[:, :, part] = self.transform(tokens[:, :, part]).add_(before[:, :, part])
+            out[:, :, part] = self.transform(tokens[:, :, part], attention=attention).add_(before[:, :, part])
         return rearrange(out, "b t (h w) c -> (b t) c h w", h=h.shape[-2])

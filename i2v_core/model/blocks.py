@@ -31,6 +31,12 @@ def channels_last(h: Tensor) -> Tensor:
     return h if torch.is_grad_enabled() else h.contiguous(memory_format=torch.channels_last)
 
 
+def to_frames(clip: Tensor) -> Tensor:
+    """A clip `b c t h w` as frames `(b t) c h w`."""
+    # With the channels last, frames, positions and tokens are views of one memory throughout the network.
+    return channels_last(rearrange(clip, "b c t h w -> (b t) c h w"))
+
+
 def use_channels_last(network: nn.Module) -> None:
     """Lay weights of convolutions out as features lie in inference; a backward pass through them has crashed."""
     for layer in network.modules():
@@ -98,8 +104,8 @@ class ResBlock(nn.Module):
             self.temopral_conv = TemporalConvolution(out_channels, operations, norm_groups, **factory)
 
     def forward(self, h: Tensor, embedding: Tensor, frames: int) -> Tensor:
-        """`(b t) c h w` with an embedding `b e` of each clip."""
-        shift = repeat(self.emb_layers(embedding), "b c -> (b t) c 1 1", t=frames)
+        """`(b t) c h w` with an embedding `b e` of each clip, or `(b t) e` of each frame."""
+        shift = repeat(self.emb_layers(embedding), "b c -> (b t) c 1 1", t=len(h) // len(embedding))
         h = chunked(self._convolve, h, shift)
         if self.temopral_conv is None:
             return h
@@ -138,7 +144,7 @@ class Upsample(nn.Module):
 class LayerInputs:
     """Inputs of every layer besides the features `(b t) c h w`."""
 
-    embedding: Tensor  # b e
+    embedding: Tensor  # b e or (b t) e
     context: Context
     size: tuple[int, int] = (0, 0)  # where an upsampling goes
 
@@ -153,7 +159,7 @@ class Block(nn.ModuleList):
             elif isinstance(layer, SpatialTransformer):
                 h = layer(h, inputs.context)
             elif isinstance(layer, TemporalTransformer):
-                h = layer(h, inputs.context.frames)
+                h = layer(h, inputs.context.frames, inputs.context.attention)
             elif isinstance(layer, Upsample):
                 h = layer(h, inputs.size)
             else:

@@ -27,6 +27,11 @@ def chunk_slices(rows: int, at_once: int) -> Iterator[slice]:
     return (slice(start, min(rows, start + at_once)) for start in range(0, rows, at_once))
 
 
+def per_row(x: Tensor, rows: int) -> Tensor:
+    """Repeat rows of clips, `b ...`, for their frames until there are so many rows, `(b t) ...`."""
+    return x if len(x) == rows else x.repeat_interleave(rows // len(x), dim=0)
+
+
 def chunked(function: Callable[..., Tensor], *features: Tensor) -> Tensor:
     """Apply a function of feature rows `n c h w` that do not see each other, to some of them at a time.
 

@@ -4,7 +4,7 @@ One graph serves SD 1.5 / 2.1, VideoCrafter, DynamiCrafter (arXiv:2310.12190), T
 models; `VideoUNetConfig` holds all that differs between them. Parameter names are those of the LVDM checkpoints.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -27,10 +27,11 @@ from .attention import (
     TransformerBlock,
     scaled_dot_product_attention,
 )
-from .blocks import Block, Downsample, LayerInputs, ResBlock, Upsample, channels_last
+from .blocks import Block, Downsample, LayerInputs, ResBlock, Upsample, to_frames
+from .chunking import per_row
 from .embeddings import embedding_mlp, sinusoidal_embedding
 from .image_projection import resample_image_tokens
-from .seams import AfterBlock, BlockAddress, Residuals, Seams
+from .seams import BlockAddress, Residuals, Seams, call_after, call_before
 from .step_cache import BranchCache
 
 INIT_ATTENTION_HEADS = 8  # wired into every LVDM checkpoint, whatever its width
@@ -158,40 +159,52 @@ class VideoEncoder(nn.Module):
         if image_tokens is not None and image_tokens.ndim == 4:
             image_tokens = resample_image_tokens(image_tokens, frames)
         seams = seams or Seams()
-        context = Context(text, image_tokens, frames, seams.image_streams, known)
-        inputs = LayerInputs(self._embed(timesteps, fps, pooled_text, x), context)
+        context = Context(text, image_tokens, frames, seams.image_streams, known, seams.attention, seams.stand_in)
+        inputs = LayerInputs(self._embed(timesteps, fps, pooled_text, x, seams.embedding), context)
         added = seams.residuals or Residuals()
 
-        h = _to_frames(x)
+        h = to_frames(x)
         skips = []
         for i, block in enumerate(self.input_blocks):
+            (h,) = call_before(seams.before_block, BlockAddress("input", i), frames, h)
             h = self._run(block, h, inputs)
             if i == 0 and seams.hint is not None:
                 h = h + repeat(seams.hint, "b c h w -> (b t) c h w", t=frames)
             if i == 0 and self.config.init_attention:
                 h = self._run(self.init_attn, h, inputs)
-            h = _call_after(seams.after_block, h, BlockAddress("input", i), frames)
+            h = call_after(seams.after_block, h, BlockAddress("input", i), frames)
             skips.append(_add(h, added.skips[i] if i < len(added.skips) else None))
             if reuse is not None and len(skips) == reuse.config.outer:
                 deep = reuse.recall(h, timesteps)
                 if deep is not None:
                     return skips, deep, inputs
 
+        (h,) = call_before(seams.before_block, BlockAddress("middle", 0), frames, h)
         h = self._run(self.middle_block, h, inputs)
-        h = _add(_call_after(seams.after_block, h, BlockAddress("middle", 0), frames), added.middle)
+        h = _add(call_after(seams.after_block, h, BlockAddress("middle", 0), frames), added.middle)
         return skips, h, inputs
 
-    def _embed(self, timesteps: Tensor, fps: Tensor | None, pooled_text: Tensor | None, x: Tensor) -> Tensor:
+    def _embed(
+        self,
+        timesteps: Tensor,
+        fps: Tensor | None,
+        pooled_text: Tensor | None,
+        x: Tensor,
+        change: Callable[[Tensor], Tensor] | None,
+    ) -> Tensor:
         width = self.config.model_channels
         embedding = self.time_embed(sinusoidal_embedding(timesteps, width).to(x.dtype))
+        if change is not None:
+            embedding = change(embedding)
         if self.config.fps_embedding:
             if fps is None:
                 fps = torch.full_like(timesteps, self.config.default_fps)
-            embedding = embedding + self.fps_embedding(sinusoidal_embedding(fps, width).to(x.dtype))
+            of_rate = self.fps_embedding(sinusoidal_embedding(fps, width).to(x.dtype))
+            embedding = embedding + per_row(of_rate, len(embedding))
         if self.config.pooled_text_dim is not None:
             if pooled_text is None:
                 raise ValueError("this model needs pooled_text, `b d`, besides the text tokens; got None")
-            embedding = embedding + self.label_emb(pooled_text)
+            embedding = embedding + per_row(self.label_emb(pooled_text), len(embedding))
         return embedding
 
     def _run(self, block: nn.Module, h: Tensor, inputs: LayerInputs) -> Tensor:
@@ -256,26 +269,16 @@ class VideoUNet(VideoEncoder):
         for i, block in list(enumerate(self.output_blocks))[-len(skips) :]:
             if reuse is not None and len(skips) == reuse.config.outer:
                 reuse.keep(h)
-            h = torch.cat([h, skips.pop()], dim=1)
+            address, frames = BlockAddress("output", i), inputs.context.frames
+            h = torch.cat(call_before(seams.before_block, address, frames, h, skips.pop()), dim=1)
             height, width = (skips[-1] if skips else h).shape[-2:]
             h = self._run(block, h, replace(inputs, size=(height, width)))
-            h = _call_after(seams.after_block, h, BlockAddress("output", i), inputs.context.frames)
+            h = call_after(seams.after_block, h, address, frames)
         return rearrange(self.out(h), "(b t) c h w -> b c t h w", t=inputs.context.frames)
 
 
 def _add(h: Tensor, residual: Tensor | None) -> Tensor:
     return h if residual is None else h + rearrange(residual, "b c t h w -> (b t) c h w")
-
-
-def _call_after(after_block: AfterBlock | None, h: Tensor, address: BlockAddress, frames: int) -> Tensor:
-    if after_block is None:
-        return h
-    return _to_frames(after_block(rearrange(h, "(b t) c h w -> b c t h w", t=frames), address))
-
-
-def _to_frames(clip: Tensor) -> Tensor:
-    # With the channels last, frames, positions and tokens are views of one memory throughout the network.
-    return channels_last(rearrange(clip, "b c t h w -> (b t) c h w"))
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,8 @@ from ...i2v_core.methods import METHODS, Method
 from ...i2v_core.model.video_unet import VideoUNet
 from ...i2v_core.weights.adapters import check_replacement, mean_weights, trained_betas
 from ..sockets import GivenAdapter
-from .network import host_attention
 from .patcher import load_weights, make_patcher
+from .patches import host_attention
 
 UNET = "diffusion_model."
 ALONG = "i2v_trained_along"

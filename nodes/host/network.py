@@ -3,7 +3,6 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
-import comfy.ldm.modules.attention
 import torch
 from comfy.patcher_extension import WrapperExecutor, WrappersMP, get_all_wrappers
 from einops import rearrange
@@ -14,17 +13,12 @@ from ...i2v_core.methods import Method, NetworkCall
 from ...i2v_core.model.seams import AfterBlock, BlockAddress, Residuals, Seams
 from ...i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from ..convert import clips_to_rows, rows_to_clips
+from .patches import CallPatches, PatchWarnings, host_attention, is_patched, replaced_attentions
 
 STEP_CACHE = "i2v_step_cache"  # where the host's options carry the cache of a sampling run
 RUN = "look_back"  # where they carry look-back's run, which samples a part of each clip at a time
 SEAMS = "seams"  # under which wrappers of the network pass on what methods add
 Control = Mapping[str, list[Tensor | None]]
-
-
-def host_attention(q: Tensor, k: Tensor, v: Tensor, heads: int) -> Tensor:
-    """The host's attention over `b n (heads d)`."""
-    # Weights of the Stable Diffusion 2 family overflow half precision in backends without a fused kernel.
-    return comfy.ldm.modules.attention.optimized_attention(q, k, v, heads, attn_precision=torch.float32)
 
 
 class HostVideoUNet(VideoUNet):
@@ -44,6 +38,12 @@ class HostVideoUNet(VideoUNet):
     ) -> None:
         # What else is in the host's configuration only describes the network to its LoRA maps.
         super().__init__(video_unet, operations=operations, attention=host_attention, device=device, dtype=dtype)
+        self.patch_warnings = PatchWarnings()
+        # What nodes for the host's own U-Net read.
+        self.in_channels, self.out_channels = video_unet.in_channels, video_unet.out_channels
+        self.model_channels, self.channel_mult = video_unet.model_channels, video_unet.channel_mult
+        self.num_res_blocks = [video_unet.num_res_blocks] * len(video_unet.channel_mult)
+        self.num_classes = None if video_unet.pooled_text_dim is None else "sequential"
 
     def forward(
         self,
@@ -78,7 +78,12 @@ class HostVideoUNet(VideoUNet):
         call, cache = network_call(x, timesteps, context, y, options, **conditions), options.get(STEP_CACHE)
         if cache is not None and added.after_block is not None:
             raise ValueError("Step caching leaves out blocks that look-back updates: use only one of the two.")
-        added += control_seams(control, len(self.input_blocks), call.x.shape[2], x.dtype)
+        if control:
+            added = added + control_seams(control, len(self.input_blocks), call.x.shape[2], x.dtype)
+        if is_patched(options):
+            self.patch_warnings.tell(options)
+            patches = CallPatches(options, x, call, self.model_channels, timesteps=timesteps, y=y)
+            added = added + patches.seams()
         reuse = None if cache is None else cache.branch(branch_key(options))
         return clips_to_rows(super().forward(**call.inputs, seams=added, reuse=reuse))
 
@@ -119,9 +124,13 @@ def run_with(executor: Any, inputs: Sequence[Any], conditions: Mapping[str, Any]
 
 
 def branch_key(options: Mapping[str, Any]) -> Hashable:
-    """Tells the batches of guidance branches apart that the host runs at every step, also by their window of frames."""
+    """Tells the batches of guidance branches apart that the host runs at every step.
+
+    Also by their window of frames and by attentions that other nodes replace.
+    """
     window = getattr(options.get("context_window"), "index_list", ())
-    return tuple(options.get("uuids", ())), tuple(options.get("cond_or_uncond", ())), tuple(window)
+    uuids, branches = tuple(options.get("uuids", ())), tuple(options.get("cond_or_uncond", ()))
+    return uuids, branches, tuple(window), replaced_attentions(options)
 
 
 def clip_frames(rows: int, told: int | None) -> int:

@@ -103,6 +103,8 @@ def test_half_of_the_captions_name_the_figure(data: Figures) -> None:
     named = [each for each in captions if "name" in each.classes]
     assert len(named) / len(captions) == pytest.approx(0.5, abs=0.08)
     assert all(f"a {each.classes['name']} " in each.caption for each in named)
+    always = Figures(replace(data.config, named=1.0, placed=1.0))
+    assert all({"name", "color"} <= set(always.labeled_caption(generator).classes) for _ in range(20))
     assert {each.classes["motion"] for each in captions} == set(MOTIONS) >= set(CAMERA_MOTIONS)
 
 

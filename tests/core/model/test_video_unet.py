@@ -8,6 +8,7 @@ import torch
 from einops import rearrange, repeat
 from torch import Tensor, nn
 
+from i2v_core.model.attention import TransformerBlock, scaled_dot_product_attention
 from i2v_core.model.seams import BlockAddress, Residuals, Seams
 from i2v_core.model.video_unet import (
     VideoUNet,
@@ -172,6 +173,27 @@ def test_replacing_the_last_block_decides_the_output(unet: VideoUNet) -> None:
 
     expected = rearrange(unet.out(rearrange(last, "b c t h w -> (b t) c h w")), "(b t) c h w -> b c t h w", t=3)
     assert largest_difference(unet(**given, seams=Seams(after_block=replace_last)), expected) < 1e-6
+
+
+@torch.no_grad()
+def test_seams_that_do_what_the_network_does_change_nothing(unet: VideoUNet) -> None:
+    given, entered = inputs(EVERYTHING), []
+
+    def before(here: BlockAddress, *features: Tensor) -> tuple[Tensor, ...]:
+        entered.append((here, len(features)))
+        return features
+
+    def stand_in(block: TransformerBlock, x: Tensor, streams: Any, frames: int) -> Tensor:
+        return block(x, streams, frames)
+
+    def of_frames(embedding: Tensor) -> Tensor:
+        return embedding.repeat_interleave(3, dim=0)
+
+    seams = Seams(before_block=before, embedding=of_frames) + Seams(
+        attention=scaled_dot_product_attention, stand_in=stand_in
+    )
+    assert largest_difference(unet(**given, seams=seams), unet(**given)) < 1e-5
+    assert entered == [(here, 1 + (here.part == "output")) for here in BLOCKS]
 
 
 @torch.no_grad()

@@ -20,7 +20,7 @@ from _floor import necessary_activation, weight_bytes
 from _measure import counted, growth, process_peak
 from _rows import Row, memory_row, print_rows
 
-from i2v_core.model import autoencoder, parts
+from i2v_core.model import autoencoder, chunking
 from i2v_core.model.autoencoder import AutoencoderConfig
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from i2v_core.weights.contents import build_autoencoder
@@ -118,7 +118,7 @@ def check() -> None:
     print("\nGrowth of a real process against the count, single precision on the CPU")
     rows = []
     # A count on the meta device is that of a GPU, where more goes through together.
-    parts.AT_ONCE, autoencoder.PIXELS_AT_ONCE = parts.AT_ONCE_CPU, 1
+    chunking.AT_ONCE, autoencoder.PIXELS_AT_ONCE = chunking.AT_ONCE_CPU, 1
     for name, make in CASES.items():
         stage = make(device="meta", dtype=torch.float32)
         with counted() as count:

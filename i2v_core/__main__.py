@@ -183,7 +183,7 @@ def load_denoiser(arguments: argparse.Namespace, *, compiled: bool = False) -> t
 
 
 def generation(arguments: argparse.Namespace) -> GenerateConfig:
-    """What the options of `add_generation` say."""
+    """Settings of a generation from the options of `add_generation`."""
     names = (
         "frames", "height", "width", "steps", "guidance", "seed", "text_scale", "image_scale", "guidance_order",
         "frames_at_once", "rate",
@@ -287,7 +287,7 @@ def add_generation(sub: argparse.ArgumentParser) -> None:
 
 
 def add_initialization(sub: argparse.ArgumentParser) -> None:
-    """How look-back begins with the picture."""
+    """Add the option of look-back's initialization."""
     sub.add_argument("--initialization", choices=get_args(InitializationName), help="how look-back begins with the "
                      "picture; default: what the adapter was trained with")  # fmt: skip
     sub.add_argument("--lossy-first-frame", action="store_true", help="with inversion: leave frame 0 as sampling makes "

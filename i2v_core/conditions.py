@@ -1,4 +1,4 @@
-"""What a user gave, encoded: the one record that generation, training and the nodes pass to the denoiser."""
+"""Conditions of a generation, encoded: the one record that generation, training and the nodes pass to the denoiser."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace

@@ -171,7 +171,7 @@ def _given(kind: type[Any], values: Mapping[str, Any], place: str) -> Iterator[s
 
 
 def _nearest(key: str, known: Sequence[str]) -> str:
-    """What was probably meant: the same word elsewhere, or the most similar key."""
+    """The most likely intended key: the same word elsewhere, or the most similar one."""
     word = key.rpartition(".")[2]
     same = [other for other in known if other.rpartition(".")[2] == word]
     close = same or get_close_matches(key[:SHOWN], known, n=1, cutoff=0.0)

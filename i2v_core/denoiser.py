@@ -99,7 +99,7 @@ class Denoiser:
 
     @property
     def initialization(self) -> Initialization:
-        """How a clip begins: look-back's with the given image, all others freely."""
+        """Initialization of a clip: look-back's with the given image, all others freely."""
         look_back = self.find(LookBackMethod)
         return FREE if look_back is None else look_back.initialization
 

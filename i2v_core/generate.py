@@ -20,13 +20,13 @@ from .sampling import SamplingConfig, per_clip_noise, sample, sample_pieces
 from .video.frames import check_size, fit_image, to_model_range
 from .weights import Checkpoint
 from .weights.checkpoint import lacking_parts
+from .weights.companions.known import IMAGE_ENCODER
 from .weights.companions.text import ClipTextEncoder
-from .weights.companions.usual import IMAGE_ENCODER
 
 
 @dataclass(frozen=True)
 class GenerateConfig:
-    """What a user may set; None takes what the checkpoint's preset says.
+    """Settings of a generation; None takes the checkpoint's preset.
 
     With `text_scale` or `image_scale` the guidance is a dual one in `guidance_order`; the other scale is then the
     preset's for the text and 1 for the image.

@@ -1,4 +1,4 @@
-"""What every known model was trained on and is used with: a named record each, with source and license."""
+"""Presets of every known model, as it was trained and is used: a named record each, with source and license."""
 
 from dataclasses import dataclass, replace
 from typing import Literal

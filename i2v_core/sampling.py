@@ -19,7 +19,7 @@ from .model.look_back import LookBackState
 
 @dataclass(frozen=True)
 class SamplingConfig:
-    """How latents are sampled; `together` runs the passes of a dual guidance as one batch where memory allows."""
+    """Settings of the sampling; `together` runs the passes of a dual guidance as one batch where memory allows."""
 
     steps: int
     spacing: Spacing

@@ -83,7 +83,7 @@ class Story:
         return [self.clip[:, start : end + (end in self.joins)] for start, end in pairwise(starts)]
 
     def scenes(self) -> list[tuple[Tensor, list[int]]]:
-        """What lies between cuts, `3 t h w`, each with the indices within it at which its parts end."""
+        """Clips between cuts, `3 t h w`, each with the indices within it at which its parts end."""
         edges = [0, *self.cuts, self.clip.shape[1]]
         return [
             (self.clip[:, start:end], [*(join - start for join in self.joins if start <= join < end), end - start - 1])

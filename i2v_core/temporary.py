@@ -60,7 +60,7 @@ def _remove(entry: os.DirEntry[str]) -> None:
 
 
 def _is_alive(process: int, start: str) -> bool | None:
-    """Whether that very process runs; None where it cannot be asked without harm."""
+    """True while that very process runs, False once it has ended; None where it cannot be asked without harm."""
     if sys.platform == "linux":
         return _start(process) == start
     if sys.platform == "win32":

@@ -299,7 +299,7 @@ def _check_nesting(text: str, tokens: re.Pattern[str], label: str) -> None:
 
 
 def _end(text: str, place: int, end: re.Pattern[str]) -> int:
-    """Where a string or comment ends that begins before `place`."""
+    """End of the string or comment that begins before `place`."""
     while (found := end.search(text, place)) and found[0].startswith("\\"):
         place = found.end()
     return found.end() if found else len(text)

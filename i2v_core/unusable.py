@@ -1,4 +1,4 @@
-"""What "this item cannot be used" means, for whatever goes through many: audits, evaluations and training.
+"""Items that cannot be used: one error for audits, evaluations and training, which go through many.
 
 Every reader of one item raises a ValueError such as `UnusableError`, or lets an OSError of the file system through;
 a run names the item, counts it and goes on.

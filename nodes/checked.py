@@ -65,7 +65,7 @@ def check_inputs(schema: io.Schema, given: Mapping[str, Any]) -> None:
 
 
 def problem_of(entry: Any, value: Any) -> str | None:
-    """What an input expects, if a value is something else; None if it fits."""
+    """The expectation of an input that a value does not meet; None if it fits."""
     kinds = entry.get_io_type().split(",")
     problems = [_problem(kind, entry, value) for kind in kinds]
     return None if None in problems else " or ".join(filter(None, problems))
@@ -162,7 +162,7 @@ STRUCTURES: Mapping[str, Callable[[Any], str | None]] = {
 
 
 def shown(value: Any) -> str:
-    """What arrived, in a few words of one line."""
+    """A value that arrived, in a few words of one line."""
     if value is None:
         return "nothing"
     if isinstance(value, Tensor):

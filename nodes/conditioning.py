@@ -8,7 +8,7 @@ from torch import Tensor
 
 from ..i2v_core.conditions import GivenImage, white
 from ..i2v_core.video.frames import FitMode
-from ..i2v_core.weights.companions.usual import IMAGE_ENCODER, IMAGE_PROJECTION
+from ..i2v_core.weights.companions.known import IMAGE_ENCODER, IMAGE_PROJECTION
 from .convert import (
     empty_image_latents,
     empty_video_latent,

@@ -87,14 +87,14 @@ def dual_guidance(
     interval_start: float = 0.0,
     interval_stop: float = 1.0,
 ) -> DualGuidance:
-    """What the widgets of `scale_inputs` say."""
+    """The dual guidance that the widgets of `scale_inputs` set."""
     text = ScaleSchedule(text_scale, text_schedule, text_end_scale, interval_start, interval_stop)
     image = ScaleSchedule(image_scale, image_schedule, image_end_scale, interval_start, interval_stop)
     return DualGuidance(text, image, order, rescale)
 
 
 class I2VWithoutImage(io.ComfyNode):
-    """What stands for "no image" beside a given one."""
+    """Conditions of "no image" for a given one."""
 
     @classmethod
     def define_schema(cls) -> io.Schema:

@@ -7,7 +7,7 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..i2v_core.evaluation.measures import CURVES, MEASURES, Encoders, Sample, Value, measure_clip
+from ..i2v_core.evaluation.measures import CURVES, MEASURES, FeatureEncoders, Sample, Value, measure_clip
 from ..i2v_core.evaluation.plot import compare_frames, draw_plot
 from .convert import fit_given_image, frames_to_pixels, pixels_to_frames
 from .host.clip_similarity import encode_frames, encode_text
@@ -40,7 +40,7 @@ def sample_of(
     def embed_text(caption: str) -> Tensor:
         return encode_text(clip, caption, embed(given[:, None]).shape[-1])
 
-    encoders = Encoders(
+    encoders = FeatureEncoders(
         frames=NO_VISION if clip_vision is None else embed,
         text=NO_VISION if clip_vision is None else embed_text if clip is not None else "CLIPSIM needs clip.",
         flow=NO_FLOW,

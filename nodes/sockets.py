@@ -13,7 +13,7 @@ AdapterSocket = io.Custom("I2V_ADAPTER")
 
 @dataclass(frozen=True)
 class GivenAdapter:
-    """What an adapter file holds, and what to call it in messages."""
+    """Contents of an adapter file, and its name in messages."""
 
     contents: AdapterContents
     name: str

@@ -7,8 +7,8 @@ from typing import Any
 from comfy_api.latest import io
 from torch import Tensor
 
-from ..i2v_core.training.brief import NAMES, Brief, newest_preview, report
 from ..i2v_core.training.log import read_log
+from ..i2v_core.training.short_config import NAMES, ShortConfig, newest_preview, report
 from ..i2v_core.video import read_video
 from ..i2v_core.weights import read_adapter
 from .host.folders import checkpoint_names, checkpoint_path
@@ -99,7 +99,7 @@ class I2VTrainAdapter(io.ComfyNode):
         dry_run: bool = False,
     ) -> io.NodeOutput:
         check_keys(config)
-        brief = Brief(
+        brief = ShortConfig(
             method, checkpoint_path(checkpoint), Path(), checked_name(output_name, "output_name"), data_folder(data),
             steps, batch_size, learning_rate, preview_every, training_device(), cache_folder(),
         )  # fmt: skip

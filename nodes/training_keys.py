@@ -1,4 +1,4 @@
-"""Which keys of a training's configuration a workflow may set.
+"""Keys of a training's configuration that a workflow may set.
 
 A workflow comes from anywhere: what it sets must not choose a file to read or write, nor a state to go on from. So a
 key is closed until it stands here; the command line takes all of them.

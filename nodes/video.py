@@ -134,7 +134,7 @@ class I2VCombineVideo(io.ComfyNode):
 
 
 def _later_inputs() -> list[Any]:
-    """What came after the first release: optional, because saved workflows lack it, and at the end."""
+    """Inputs added after the first release: optional, because saved workflows lack them, and at the end."""
     return [
         io.Combo.Input(
             "format",

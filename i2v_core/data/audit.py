@@ -43,7 +43,7 @@ class AuditRow:
 
 @dataclass(frozen=True)
 class Audit:
-    """What a data set holds; `rows` has a file each, in the order of the data set, `aside` what is none of it."""
+    """Files of a data set: `rows` in its order, and `aside` what does not belong to it."""
 
     path: str
     layout: str
@@ -124,7 +124,7 @@ def audit_data(config: DataConfig, on_file: OnFile | None = None) -> Audit:
 
 
 def record_store(config: DataConfig, root: Path) -> RecordStore:
-    """Where the records of a data set are kept."""
+    """The store of a data set's records."""
     return RecordStore(cache_folder(config, root))
 
 

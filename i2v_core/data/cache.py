@@ -33,8 +33,8 @@ FORMAT = 1
 
 
 @dataclass(frozen=True)
-class Encoders:
-    """What fills a cache.
+class CacheEncoders:
+    """The encoders whose outputs a cache keeps.
 
     Attributes:
         pixels: frames `b c h w` in [-1, 1] to latents `b c h w`, each frame by itself.
@@ -95,12 +95,12 @@ class CachedClips(Dataset[FileClip]):
         return kept["text"].float(), None if pooled is None else pooled.float()
 
     def latents_path(self, file: UsedFile, timeline: Timeline) -> Path:
-        """Where a file's latents lie."""
+        """Path of a file's cached latents."""
         told = (FORMAT, file.content, file.size, timeline.shots, self.clips.config.cache_dtype, self.pixels_hash)
         return self._path("latents", told)
 
     def text_path(self, caption: str) -> Path:
-        """Where a caption's features lie."""
+        """Path of a caption's cached features."""
         return self._path("texts", (FORMAT, caption, self.clips.config.cache_dtype, self.texts_hash))
 
     def _path(self, kind: str, told: tuple[object, ...]) -> Path:
@@ -136,7 +136,7 @@ class CachedClips(Dataset[FileClip]):
 
 
 def fill_cache(
-    clips: FileClips, encoders: Encoders, *, part: int = 0, parts: int = 1, on_file: OnFile | None = None
+    clips: FileClips, encoders: CacheEncoders, *, part: int = 0, parts: int = 1, on_file: OnFile | None = None
 ) -> CachedClips:
     """Encode what is not kept yet, and return the clips that read it.
 
@@ -170,7 +170,7 @@ def _shared_out(count: int, part: int, parts: int) -> list[int]:
     return [*range(part, count, parts), *reversed(others)]
 
 
-def _keep_latents(cached: CachedClips, file: UsedFile, encoders: Encoders) -> None:
+def _keep_latents(cached: CachedClips, file: UsedFile, encoders: CacheEncoders) -> None:
     try:
         timeline = cached.clips.timeline(file)
     except UNUSABLE as error:
@@ -182,7 +182,7 @@ def _keep_latents(cached: CachedClips, file: UsedFile, encoders: Encoders) -> No
 
 
 @torch.no_grad()
-def _encode(clips: FileClips, file: UsedFile, timeline: Timeline, encoders: Encoders) -> Iterator[Tensor]:
+def _encode(clips: FileClips, file: UsedFile, timeline: Timeline, encoders: CacheEncoders) -> Iterator[Tensor]:
     """Latents `t c h w` of the usable frames, a few at a time."""
     dtype = getattr(torch, clips.config.cache_dtype)
     waiting: list[Tensor] = []

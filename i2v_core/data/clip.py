@@ -1,15 +1,15 @@
-"""What a data set of files gives: one clip for every number, without end, the same for the same number."""
+"""One clip of a data set of files for every number, without end, the same for the same number."""
 
 import hashlib
 from dataclasses import dataclass
 
 import torch
 
-from .clips import Clip
+from .clips import DataClip
 
 
 @dataclass(frozen=True, eq=False)
-class FileClip(Clip):
+class FileClip(DataClip):
     """One clip of a file.
 
     Attributes:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Clip:
+class DataClip:
     """One clip of a data set.
 
     Attributes:
@@ -51,14 +51,14 @@ class CaptionSource(Protocol):
 class ClipData(Protocol):
     """A data set without end: clip number `item` depends on its configuration and the number only."""
 
-    def clip(self, item: int) -> Clip:
+    def clip(self, item: int) -> DataClip:
         """The clip of this number, from 0 on; shuffling from pass to pass happens in here."""
 
     def fingerprint(self) -> str:
-        """What tells this data from other data, in a result's metadata."""
+        """A hash that tells this data from other data, for a result's metadata."""
 
     def summary(self) -> str:
-        """What and how much it is, in a line or a few for the plan."""
+        """Kind and size of the data, in a line or a few for the plan."""
 
 
 @runtime_checkable
@@ -75,7 +75,7 @@ class MotionData(ClipData, CaptionSource, Protocol):
         """The caption of a clip with the words of another motion."""
 
 
-class ClipEncoder(Protocol):
+class LatentEncoder(Protocol):
     """The side of an autoencoder that training needs."""
 
     def encode(self, pixels: Tensor, /) -> Tensor:
@@ -150,16 +150,16 @@ class ClipBatch:
 
 
 @dataclass(frozen=True)
-class Items(torch.utils.data.Dataset[tuple[int, Clip]]):
+class Items(torch.utils.data.Dataset[tuple[int, DataClip]]):
     """A data set as the loader of PyTorch wants it: the numbers come from a sampler."""
 
     data: ClipData
 
-    def __getitem__(self, item: int) -> tuple[int, Clip]:
+    def __getitem__(self, item: int) -> tuple[int, DataClip]:
         return item, self.data.clip(item)
 
 
-def collate(numbered: Sequence[tuple[int, Clip]]) -> RawClips:
+def collate(numbered: Sequence[tuple[int, DataClip]]) -> RawClips:
     """Put clips of one size into a batch; raises ValueError for a mixture of pixels and latents."""
     clips = [clip for _, clip in numbered]
     cached = [clip.latents is not None for clip in clips]
@@ -192,7 +192,7 @@ def _stacked(tensors: list[Tensor | None]) -> Tensor | None:
 
 
 @torch.no_grad()
-def encode_clips(raw: RawClips, autoencoder: ClipEncoder) -> ClipBatch:
+def encode_clips(raw: RawClips, autoencoder: LatentEncoder) -> ClipBatch:
     """Bring clips to latents with a frozen autoencoder, unless they are latents already."""
     if raw.latents is not None:
         latents = raw.latents

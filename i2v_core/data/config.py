@@ -9,7 +9,7 @@ from ..decoding import RATES, SEEDS, check_ranges
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which clips a run trains on, and how they are cut out of the files.
+    """The clips that a run trains on, and how they are cut out of the files.
 
     Args:
         path: a folder, a metadata file (.jsonl, .csv) or a .tar archive; see `layouts.py`.

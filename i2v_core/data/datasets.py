@@ -11,7 +11,7 @@ from ..model.autoencoder import Autoencoder
 from ..model.patch_autoencoder import PatchAutoencoder
 from ..model.text_encoder import TextEncoder
 from ..weights.companions.text import ClipTextEncoder
-from . import DataConfig, Encoders, FileClips, fill_cache, weights_hash
+from . import CacheEncoders, DataConfig, FileClips, fill_cache, weights_hash
 from . import open_data as open_files
 from .clips import ClipData
 from .figures import Figures, FiguresConfig
@@ -61,7 +61,7 @@ def keep_latents(
     local = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
     place = torch.device(local if device == "auto" and torch.cuda.is_available() else "cpu")
     autoencoder.to(place)
-    encoders = Encoders(autoencoder.encode, weights_hash(autoencoder), device=place)
+    encoders = CacheEncoders(autoencoder.encode, weights_hash(autoencoder), device=place)
     if text_encoder is not None:
         text_encoder.to(place)
         encoders = replace(encoders, texts=text_encoder.encode, texts_hash=weights_hash(text_encoder))

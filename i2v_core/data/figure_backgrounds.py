@@ -1,4 +1,4 @@
-"""What figures move over: shades of named colors, tinted textures, blurred photographs."""
+"""Backgrounds of figures: shades of named colors, tinted textures, blurred photographs."""
 
 import math
 from typing import Literal

@@ -47,7 +47,7 @@ TURN = math.radians(75)
 
 @dataclass(frozen=True)
 class FiguresConfig:
-    """Which figures move how, over what, in clips of which size.
+    """Figures, their motions and backgrounds, and the size of clips.
 
     Attributes:
         folder: of the figures; `~` is the home folder.
@@ -144,7 +144,7 @@ class Figures:
         return CaptionedClip(pixels, pixels[:, 0], saying.caption, motion=motion)
 
     def draw(self, index: int, motion: str | None = None) -> tuple[Scene, LabeledCaption, str]:
-        """What clip number `index` shows, how its caption says it, and its motion."""
+        """Content of clip number `index`, its caption and its motion."""
         config, test = self.config, self.config.split == "test"
         generator = torch.Generator().manual_seed(config.seed * 1_000_003 + index)
         drawn = choose(generator, config.motions)
@@ -185,7 +185,7 @@ class Figures:
         return self.config.motions[min(range(len(errors)), key=errors.__getitem__)]
 
     def classes(self) -> Mapping[str, tuple[str, ...]]:
-        """What captions name."""
+        """The classes that captions name."""
         return {"motion": self.config.motions, "speed": tuple(SPEEDS), "name": self.names, "color": tuple(COLORS)}
 
     def labeled_caption(self, generator: torch.Generator) -> LabeledCaption:
@@ -270,7 +270,7 @@ class MotionPath:
 
 
 def motion_path(motion: str, frames: int, speed: float) -> MotionPath:
-    """How figure and camera move; `speed` 1 is normal."""
+    """Paths of figure and camera; `speed` 1 is normal."""
     part = speed * torch.arange(frames, dtype=torch.float32) / max(1, frames - 1)
     kind = motion.removeprefix("pan_")
     towards = {"left": (-1, 0), "right": (1, 0), "up": (0, -1), "down": (0, 1)}.get(kind, (0, 0))

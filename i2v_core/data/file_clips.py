@@ -16,7 +16,7 @@ from .layouts import list_entries
 from .media import FrameFolder, Media
 from .order import Order, Size, bucket_sizes, nearest_size
 from .records import RecordStore
-from .sampling import Timeline, Window, draw_window, make_timeline
+from .sampling import ClipWindow, Timeline, draw_window, make_timeline
 
 logger = logging.getLogger("i2v_core.training")
 
@@ -36,11 +36,11 @@ class UsedFile:
 
 @dataclass(frozen=True)
 class Choice:
-    """What an item shows: frames of a file, and which of them is the given picture."""
+    """The content of an item: frames of a file, one of which is the given image."""
 
     file: UsedFile
     timeline: Timeline
-    window: Window
+    window: ClipWindow
     image_index: int
 
 
@@ -74,7 +74,7 @@ class FileClips(Dataset[FileClip]):
         return self.first_readable(item, self.decode)
 
     def summary(self) -> str:
-        """What there is, what it is like and what is not used."""
+        """The files that are used, their properties, and those that are not used."""
         return self.audit.text()
 
     def fingerprint(self) -> str:

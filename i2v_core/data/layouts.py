@@ -40,7 +40,7 @@ from ..text_files import (
 from ..unusable import UNUSABLE, reason, shortened
 from ..video.sources import FileSlice
 from .captions import CaptionError, caption_of
-from .media import FrameFolder, VideoFile, is_picture, is_video, natural
+from .media import FrameFolder, VideoMedia, is_picture, is_video, natural
 
 FILE_KEYS = ("file_name", "video_path", "video", "path")
 CAPTION_KEYS = ("text", "caption", "prompt")
@@ -59,7 +59,7 @@ class Entry:
     """
 
     name: str
-    media: VideoFile | FrameFolder | None
+    media: VideoMedia | FrameFolder | None
     caption: str | None = None
     problem: str = ""
     note: str = ""
@@ -158,7 +158,7 @@ def _listed(path: Path, image_fps: float | None, aside: list[str], unreadable: l
 
 
 def _is_table(path: Path, aside: list[str], unreadable: list[Entry]) -> bool:
-    """Whether a table beside other files names clips; one whose header cannot be read is an entry with a problem."""
+    """A table beside other files names clips; one whose header cannot be read is an entry with a problem."""
     try:
         columns = read_columns(path)
     except TextFileError as error:
@@ -198,7 +198,7 @@ def _from_files(root: Path, image_fps: float | None) -> Iterator[Entry]:
         paths = [here / name for name in files if not name.startswith(".")]
         for path in paths:
             if is_video(path):
-                yield _captioned(path.relative_to(root).as_posix(), VideoFile(str(path)), path.with_suffix(""))
+                yield _captioned(path.relative_to(root).as_posix(), VideoMedia(str(path)), path.with_suffix(""))
         pictures = sum(is_picture(path) for path in paths)
         # Pictures beside videos are their thumbnails, and those beside folders belong to a page about them.
         if pictures and not any(is_video(path) for path in paths) and not (here == root and names):
@@ -207,12 +207,12 @@ def _from_files(root: Path, image_fps: float | None) -> Iterator[Entry]:
 
 
 def _is_system(name: str) -> bool:
-    """Whether a folder is the system's and not its user's: hidden, `@eaDir` and its like, or of a known name."""
+    """A folder is the system's and not its user's: hidden, `@eaDir` and its like, or of a known name."""
     return name.startswith((".", "@")) or name in SYSTEM_FOLDERS
 
 
 def _loops(folder: Path) -> bool:
-    """Whether a link leads back to a folder that holds it."""
+    """A link leads back to a folder that holds it."""
     return folder.is_symlink() and folder.resolve() in folder.absolute().parents
 
 
@@ -282,7 +282,7 @@ def _row(read: Row, place: str, root: Path, image_fps: float | None) -> Entry:
         if caption is None and row.get("videoid"):
             caption = str(row.get("name") or "").strip() or None
         file, path = _place(file, root)
-        media = FrameFolder(str(path), image_fps) if path.is_dir() else VideoFile(str(path))
+        media = FrameFolder(str(path), image_fps) if path.is_dir() else VideoMedia(str(path))
         if not path.exists():
             return Entry(file, media, caption, "does not exist")
     except CaptionError as error:
@@ -319,7 +319,7 @@ def _from_tar(archive: Path) -> Iterator[Entry]:
         if is_video(Path(member.name)):
             source = FileSlice(str(archive), member.offset_data, member.size, member.name)
             key = _key(member.name)
-            name, media = f"{archive.name}/{member.name}", VideoFile(source)
+            name, media = f"{archive.name}/{member.name}", VideoMedia(source)
             try:
                 caption, note = _tar_caption(texts, key)
             except CaptionError as error:
@@ -359,7 +359,7 @@ def _tar_caption(texts: Mapping[str, bytes], key: str) -> tuple[str | None, str]
     return caption_of(row, CAPTION_KEYS) if isinstance(row, Mapping) else (None, "")
 
 
-def _captioned(name: str, media: VideoFile | FrameFolder, *places: Path) -> Entry:
+def _captioned(name: str, media: VideoMedia | FrameFolder, *places: Path) -> Entry:
     """A clip with the first caption that a text file at one of these places (without ending) holds.
 
     A text that cannot be read is the clip's problem.

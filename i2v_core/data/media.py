@@ -1,4 +1,4 @@
-"""What a clip is cut from: a video file, a part of a tar archive, or a folder of pictures."""
+"""Sources of clips: a video file, a member of a tar archive, or a folder of pictures."""
 
 import hashlib
 import re
@@ -34,7 +34,7 @@ class Media(Hashable, Protocol):
     """Frames that can be addressed by number."""
 
     def stamp(self) -> str:
-        """Where it lies and its state (size and time of the last change), without reading it; OSError if it is gone."""
+        """Path and state (size and time of the last change), without reading it; OSError if it is gone."""
 
     def content_hash(self) -> str:
         """SHA-256 of everything in it."""
@@ -53,7 +53,7 @@ class Media(Hashable, Protocol):
 
 
 @dataclass(frozen=True)
-class VideoFile:
+class VideoMedia:
     """A video by its path, or a member of a tar archive."""
 
     source: str | FileSlice

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..decoding import SEEDS, check_ranges
-from .clips import Clip, LabeledCaption
+from .clips import DataClip, LabeledCaption
 
 MOTIONS = ("left", "right", "up", "down", "in", "out", "still")
 
@@ -74,7 +74,7 @@ class MovingCropsConfig:
 
 
 @dataclass(frozen=True)
-class CaptionedClip(Clip):
+class CaptionedClip(DataClip):
     """A clip of known pixels whose first frame is given, and the motion that its caption names."""
 
     pixels: Tensor
@@ -214,7 +214,7 @@ class MovingCrops:
         return self.clip(index, others[index % len(others)]).caption
 
     def classes(self) -> Mapping[str, tuple[str, ...]]:
-        """What captions name."""
+        """The classes that captions name."""
         return {"motion": MOTIONS}
 
     def labeled_caption(self, generator: torch.Generator) -> LabeledCaption:

@@ -34,7 +34,7 @@ def nearest_size(height: int, width: int, sizes: Sequence[Size]) -> Size:
 
 
 class Order:
-    """Which clip an item is.
+    """The order in which items go through the clips.
 
     In a pass, each bucket's clips are shuffled and dealt into groups; a last group that is not full takes clips of its
     bucket a second time. Then the groups of all buckets are shuffled.

@@ -1,4 +1,4 @@
-"""What one pass over a file found out, kept on the disk so that the next run need not look again."""
+"""Records of what one pass over a file found, kept on the disk so that the next run need not look again."""
 
 import hashlib
 import json
@@ -41,12 +41,12 @@ class FileRecord:
 
     @property
     def variable(self) -> bool:
-        """Whether the frames are unevenly spaced in time."""
+        """The frames are unevenly spaced in time."""
         return self.index is not None and is_variable(self.index)
 
 
 def is_variable(index: FrameIndex) -> bool:
-    """Whether any two frames are further apart, or nearer, than rounding to ticks explains."""
+    """Some frames are further apart, or nearer, than rounding to ticks explains."""
     steps = [after - before for before, after in pairwise(index.pts)]
     if not steps:
         return False
@@ -107,7 +107,7 @@ class RecordStore:
         return record
 
     def recall(self, media: Media, look: bool) -> FileRecord:
-        """What `get` gives; the latest ones stay in memory, whatever happens to the files."""
+        """The record as `get` gives it; the latest ones stay in memory, whatever happens to the files."""
         return _recall(self, media, look)
 
     def _path(self, stamp: str) -> Path:

@@ -1,4 +1,4 @@
-"""Which frames of a file make a clip: by number or by time, and never over a scene cut."""
+"""Choice of the frames that make a clip: by number or by time, and never over a scene cut."""
 
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ Shot = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Window:
+class ClipWindow:
     """The frames of one clip, how many of them there are a second (None: nobody knows), and their stride by number."""
 
     frames: tuple[int, ...]
@@ -33,7 +33,7 @@ class Timeline:
     timed: bool = True
 
     def row(self, frame: int) -> int:
-        """Which of the usable frames this one is, counted from 0."""
+        """Index among the usable frames, counted from 0."""
         before = 0
         for first, end in self.shots:
             if first <= frame < end:
@@ -57,7 +57,7 @@ def make_timeline(index: FrameIndex, cuts: Sequence[int], run_frames: int = 0, t
 
 
 def starts(timeline: Timeline, frames: int, stride: int, fps: Fraction | None) -> list[range]:
-    """Where a clip of `frames` frames may begin in each shot: every `stride`-th frame or, given fps, by time."""
+    """Possible first frames of a clip of `frames` frames in each shot: every `stride`-th or, given fps, by time."""
     if fps is None:
         span = (frames - 1) * stride + 1
         return [range(first, max(first, end - span + 1)) for first, end in timeline.shots]
@@ -75,7 +75,7 @@ def admissible_strides(timeline: Timeline, config: DataConfig) -> list[int]:
     return [stride for stride in config.strides if any(map(len, starts(timeline, config.frames, stride, fps)))]
 
 
-def draw_window(timeline: Timeline, config: DataConfig, generator: torch.Generator) -> Window:
+def draw_window(timeline: Timeline, config: DataConfig, generator: torch.Generator) -> ClipWindow:
     """Draw a clip: first the stride, then any of the places where it fits, all alike.
 
     Raises ValueError if none fits.
@@ -94,13 +94,13 @@ def draw_window(timeline: Timeline, config: DataConfig, generator: torch.Generat
     return _window(timeline, place[chosen], config.frames, stride, fps)
 
 
-def _window(timeline: Timeline, first: int, frames: int, stride: int, fps: Fraction | None) -> Window:
+def _window(timeline: Timeline, first: int, frames: int, stride: int, fps: Fraction | None) -> ClipWindow:
     index = timeline.index
     if fps is not None:
-        return Window(tuple(index.at(index.time(first) + i / fps) for i in range(frames)), float(fps))
+        return ClipWindow(tuple(index.at(index.time(first) + i / fps) for i in range(frames)), float(fps))
     chosen = tuple(range(first, first + (frames - 1) * stride + 1, stride))
     if not timeline.timed:
-        return Window(chosen, None, stride)
+        return ClipWindow(chosen, None, stride)
     span = index.time(chosen[-1]) - index.time(chosen[0])
     # The mean rate of these very frames: that of the whole file differs where it varies.
-    return Window(chosen, float((frames - 1) / span) if span else float(index.fps / stride), stride)
+    return ClipWindow(chosen, float((frames - 1) / span) if span else float(index.fps / stride), stride)

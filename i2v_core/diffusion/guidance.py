@@ -48,12 +48,12 @@ class ClassifierFreeGuidance:
 
     @property
     def needs_unconditional(self) -> bool:
-        """Whether the unconditional pass has any weight."""
+        """The unconditional pass has a weight other than zero."""
         return self.scale != 1
 
     @property
     def needed(self) -> tuple[bool, bool]:
-        """Whether the conditional and the unconditional pass have any weight."""
+        """The conditional and the unconditional pass have a weight other than zero."""
         return True, self.needs_unconditional
 
     def combine(self, conditional: Tensor | None, unconditional: Tensor | None = None) -> Tensor:
@@ -139,7 +139,7 @@ def parse_scale(text: str) -> ScaleSchedule:
 
 
 def progress_at(sigma: Tensor, sigmas: Tensor) -> float:
-    """Where a sigma lies among those of a run: 0 at the first step, 1 at the last, between two by their distance.
+    """Position of a sigma among those of a run: 0 at the first step, 1 at the last, between two by their distance.
 
     Args:
         sigma: 0-d.
@@ -202,7 +202,7 @@ class DualGuidanceWeights:
 
     @property
     def needed(self) -> tuple[bool, bool, bool]:
-        """Which of the three passes have any weight."""
+        """Those of the three passes that have a weight other than zero."""
         full, single, null = (abs(weight) > NO_WEIGHT for weight in (self.full, self.single, self.null))
         return full, single, null
 

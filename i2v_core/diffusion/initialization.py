@@ -16,7 +16,7 @@ InitializationName = Literal["hybrid", "add_noise", "inversion"]
 
 @dataclass(frozen=True)
 class Initialization:
-    """How a clip begins with the given image; unless told otherwise, frame 0 of the result is its latent exactly.
+    """Initialization of the first frame by the given image; by default frame 0 of the result is its latent exactly.
 
     Attributes:
         name: `hybrid`: the network sees the clean latent at every step; the paper's choice (Algorithms 2 and 3).

@@ -1,4 +1,4 @@
-"""What a network predicts (eps, v or x0) against the clean estimate: the only file that knows the difference.
+"""Parametrizations of the prediction (eps, v or x0) and the clean estimate: the only file that knows the difference.
 
 The network sees the variance-preserving input `z = sqrt(alpha_bar) s x0 + sqrt(1 - alpha_bar) n`, samplers
 the state `y = x0 + sigma n`, where `sigma s = sqrt((1 - alpha_bar) / alpha_bar)` and s is the dynamic

@@ -23,7 +23,7 @@ RESCALE_TURNING_STEP = 400
 
 @dataclass(frozen=True)
 class ScheduleConfig:
-    """What a checkpoint was trained on; the defaults are those of Stable Diffusion and what descends from it.
+    """The noise schedule that a checkpoint was trained with; the defaults are Stable Diffusion's.
 
     `linear` is linear in beta (TRIP: 1e-4 to 2e-2), `scaled_linear` in its square root. `rescale_base` is
     where the dynamic rescale ends (DynamiCrafter: 0.7 at 512, 0.3 at 1024), None for none.

@@ -19,7 +19,7 @@ from ..weights import Checkpoint
 from .items import CATEGORIES
 from .processes import Processes
 from .protocol import GenerationProtocol
-from .tasks import Task, find_sources, load_task
+from .tasks import EvaluationTask, find_sources, load_task
 
 CRF = 10  # nearly lossless and still played by browsers; alike for results and ground truth
 LEFT_OUT = "left_out.json"
@@ -108,7 +108,7 @@ def _write(path: Path, told: Mapping[str, str]) -> None:
             temporary.write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
 
 
-def _write_references(folder: Path, task: Task, fps: float) -> None:
+def _write_references(folder: Path, task: EvaluationTask, fps: float) -> None:
     from PIL import Image
 
     Image.fromarray(task.image.numpy()).save(folder / f"{task.name}.png")

@@ -1,4 +1,4 @@
-"""What is evaluated: result folders, and for each clip its ground truth, given image and caption, found by name."""
+"""Items of an evaluation: result folders, and each clip's ground truth, given image and caption, found by name."""
 
 import hashlib
 import json
@@ -35,7 +35,7 @@ PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 
 @dataclass(frozen=True)
 class ClipProtocol:
-    """How clips are cut from files, alike for results and ground truth; it stands beside every number.
+    """Rules by which clips are cut from files, alike for results and ground truth; kept with every number.
 
     Attributes:
         frames: of each clip; None takes all. fps: samples per second; None takes the file's own rate.
@@ -80,7 +80,7 @@ class ClipProtocol:
         )  # fmt: skip
 
     def available(self, path: Path) -> int:
-        """How many frames a file has at this rate; raises as `index_frames`."""
+        """Number of frames of a file at this rate; raises as `index_frames`."""
         return self._available(index_frames(path))[0]
 
     def _available(self, index: FrameIndex) -> tuple[int, Fraction | float]:

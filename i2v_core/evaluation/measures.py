@@ -26,7 +26,7 @@ class Missing(ValueError):
 
 
 @dataclass(frozen=True)
-class Encoders:
+class FeatureEncoders:
     """Networks of the measures; a sentence in the place of one says why it is not there.
 
     Attributes:
@@ -45,7 +45,7 @@ class Sample:
     def __init__(
         self,
         clip: Tensor,
-        encoders: Encoders,
+        encoders: FeatureEncoders,
         *,
         reference: Tensor | None = None,
         image: Tensor | None = None,

@@ -9,11 +9,11 @@ from typing import TypeVar
 from torch import Tensor
 
 from ..metrics.features.c3d import load_c3d
-from ..metrics.features.clip import ClipEncoder, load_clip
+from ..metrics.features.clip import ClipModel, load_clip
 from ..metrics.features.flow import FlowEstimator, load_raft, weightless_flow
 from ..metrics.features.i3d import ClipFeatures, load_i3d
 from ..metrics.features.inception import load_inception
-from .measures import Encoders
+from .measures import FeatureEncoders
 
 T = TypeVar("T")
 
@@ -39,9 +39,9 @@ class NetworkFiles:
 
 @dataclass(frozen=True)
 class Networks:
-    """What was loaded."""
+    """The networks that were loaded."""
 
-    clip: ClipEncoder | str
+    clip: ClipModel | str
     flow: FlowEstimator | str
     i3d: ClipFeatures | str
     c3d: ClipFeatures | str
@@ -59,17 +59,17 @@ class Networks:
             inception=_loaded(lambda: load_inception(files.inception, device=device)),
         )
 
-    def encoders(self) -> Encoders:
+    def encoders(self) -> FeatureEncoders:
         """For the measures of single clips."""
         clip, flow = self.clip, self.flow
-        return Encoders(
+        return FeatureEncoders(
             frames=clip if isinstance(clip, str) else clip.encode_frames,
             text=clip if isinstance(clip, str) else clip.encode_text,
             flow=flow if isinstance(flow, str) else flow.estimate,
         )
 
     def names(self) -> dict[str, str]:
-        """What to call those whose kind varies."""
+        """Names of the networks whose kind varies."""
         named = {"clip": self.clip, "flow": self.flow}
         return {kind: network.name for kind, network in named.items() if not isinstance(network, str)}
 

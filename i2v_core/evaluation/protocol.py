@@ -21,7 +21,7 @@ OVERRIDE = re.compile(r"\s*([\w-]+)\s*=\s*(.+)", re.DOTALL)
 
 @dataclass(frozen=True)
 class GenerationProtocol:
-    """What a checkpoint is asked to make; None leaves it to the checkpoint's preset or to its adapters' training.
+    """Settings of the generated clips; None leaves one to the checkpoint's preset or to its adapters' training.
 
     Attributes:
         clips: how many. seed: of the first clip's noise and of the data; clip i takes seed + i.
@@ -82,7 +82,7 @@ class GenerationProtocol:
             raise ValueError(f'lambdas belong to fusion = "linear" (TRIP, equation 9), got fusion {self.fusion!r}')
 
     def generation(self, seed: int) -> GenerateConfig:
-        """How one clip is made."""
+        """Settings by which one clip is generated."""
         return GenerateConfig(
             frames=self.frames, height=self.height, width=self.width, steps=self.steps, guidance=self.guidance,
             eta=self.eta, seed=seed, text_scale=_scale(self.text_scale),
@@ -91,7 +91,7 @@ class GenerationProtocol:
         )  # fmt: skip
 
     def cut(self, frames: int, height: int, width: int) -> ClipProtocol:
-        """How ground truth is cut from its files."""
+        """Rules by which ground truth is cut from its files."""
         fps = self.fps if self.stride is None else None
         return ClipProtocol(frames, fps, self.stride or 1, height, width, start=self.start, seed=self.seed)
 

@@ -42,7 +42,7 @@ class Budget:
     left: int = EMBED_ALL
 
     def source(self, video: Path, report: Path) -> str:
-        """Where the page finds a video: inside itself if it is small, else beside itself."""
+        """Source of a video for the page: inside itself if it is small, else a file beside it."""
         size = video.stat().st_size
         if size <= min(EMBED_ONE, self.left):
             self.left -= size

@@ -24,7 +24,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """What is measured and how.
+    """Settings of an evaluation.
 
     Attributes:
         folders: results by label; the first is what the others are compared with.
@@ -44,7 +44,7 @@ class EvaluationConfig:
     device: str = "cpu"
 
     def settings(self) -> dict[str, object]:
-        """What the numbers of an item depend on besides its files."""
+        """The settings that an item's numbers depend on besides its files."""
         told = {"format": FORMAT, "labels": list(self.folders), "protocol": asdict(self.protocol)}
         return told | {"controls": self.controls, "networks": self.networks.identities()}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from ..data.layouts import Entry, list_entries
-from ..data.media import VideoFile
+from ..data.media import VideoMedia
 from ..data.moving_crops import MOTIONS, MovingCrops, MovingCropsConfig
 from ..text_files import read_text
 from ..unusable import UNUSABLE
@@ -21,7 +21,7 @@ WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])|[_\s-]+")
 
 
 @dataclass(frozen=True)
-class Task:
+class EvaluationTask:
     """One clip to make: the given image `h w 3` in bytes, the caption, the seed, and its true future `c t h w`."""
 
     name: str
@@ -33,7 +33,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Source:
-    """Where a clip comes from: a picture, a video or both; neither is a moving crop, drawn by its number."""
+    """Source of a clip: a picture, a video or both; neither is a moving crop, drawn by its number."""
 
     name: str
     number: int
@@ -84,7 +84,7 @@ def find_sources(protocol: GenerationProtocol, cut: ClipProtocol) -> Sources:
     return Sources([Source(**vars(source) | {"number": i}) for i, source in enumerate(chosen)], left_out)
 
 
-def load_task(source: Source, protocol: GenerationProtocol, cut: ClipProtocol) -> Task:
+def load_task(source: Source, protocol: GenerationProtocol, cut: ClipProtocol) -> EvaluationTask:
     """Read what a clip needs, at the size of the protocol."""
     seed = protocol.seed + source.number
     if source.picture is None and source.video is None:
@@ -96,10 +96,10 @@ def load_task(source: Source, protocol: GenerationProtocol, cut: ClipProtocol) -
     else:
         assert truth is not None
         image = to_bytes(clip_to_frames(truth[:, :1]))[0]
-    return Task(source.name, image, _prompt(source, protocol), seed, truth)
+    return EvaluationTask(source.name, image, _prompt(source, protocol), seed, truth)
 
 
-def _moving_crop(source: Source, protocol: GenerationProtocol, cut: ClipProtocol, seed: int) -> Task:
+def _moving_crop(source: Source, protocol: GenerationProtocol, cut: ClipProtocol, seed: int) -> EvaluationTask:
     if cut.height != cut.width:
         raise ValueError(f"Moving crops are square, got {cut.height}x{cut.width}: name a folder of pictures.")
     assert cut.frames is not None and cut.height is not None
@@ -111,7 +111,7 @@ def _moving_crop(source: Source, protocol: GenerationProtocol, cut: ClipProtocol
     clip = data.clip(source.number, MOTIONS[source.number % len(MOTIONS)])
     image = to_bytes(clip_to_frames(clip.pixels[:, :1]))[0]
     prompt = clip.caption if protocol.text == "caption" else ""
-    return Task(source.name, image, prompt, seed, clip.pixels)
+    return EvaluationTask(source.name, image, prompt, seed, clip.pixels)
 
 
 def _beside(picture: Path) -> Source:
@@ -139,7 +139,7 @@ def _listed(folder: Path) -> Iterator[Source]:
 def _of_entry(entry: Entry, folders_are_categories: bool) -> Source:
     path = Path(entry.name)
     category = path.parent.as_posix() if folders_are_categories and path.parent.as_posix() != "." else None
-    video = entry.media.source if isinstance(entry.media, VideoFile) else None
+    video = entry.media.source if isinstance(entry.media, VideoMedia) else None
     name = path.with_suffix("").as_posix().strip("/").replace("/", "-")
     return Source(
         name, 0, None, Path(video) if isinstance(video, str) else None, entry.caption, category, entry.problem

@@ -55,7 +55,7 @@ def outer_projection(base: Base, adapter: ImageAdapter | None) -> ImageProjectio
 
 
 def image_tokens_of(base: Base, method: "ImageProjectionMethod | None") -> ImageTokens | None:
-    """What makes the image tokens of a base with or without an adapter; None where the network looks at none."""
+    """Source of the image tokens of a base with or without an adapter; None where the network attends to none."""
     adapter = None if method is None else method.adapter
     if adapter is not None and adapter.encoder is not None:
         return ImageTokens(adapter.projection, adapter.encoder)
@@ -67,7 +67,7 @@ def image_tokens_of(base: Base, method: "ImageProjectionMethod | None") -> Image
 
 @dataclass(frozen=True)
 class DynamiCrafterOptions:
-    """What a training's configuration may choose.
+    """Options of a training's configuration.
 
     Attributes:
         stage: 1 trains the adapter alone, 2 the base jointly.

@@ -13,7 +13,7 @@ from .method import Base, Method, NetworkCall, Training
 
 @dataclass(frozen=True)
 class LookBackOptions:
-    """What a training's configuration may choose.
+    """Options of a training's configuration.
 
     Attributes:
         initialization: what the network sees of the first frame.

@@ -1,4 +1,4 @@
-"""What every method can do, and the one registry that adapter files, generation, training and the nodes read.
+"""The protocol of a method, and the one registry that adapter files, generation, training and the nodes read.
 
 A new method is a registered subclass of `Method`: by its kind, configuration and module it has adapter files; by the
 hooks that it overrides it works in the denoiser and in a host; by its `Training` it is trained.
@@ -62,7 +62,7 @@ Network = Callable[[NetworkCall], Tensor]
 
 
 class Base(Protocol):
-    """What a new adapter may take over from the checkpoint that it is trained on."""
+    """Networks of the base checkpoint that a new adapter may take over."""
 
     @property
     def unet(self) -> VideoUNet: ...
@@ -74,7 +74,7 @@ class Base(Protocol):
 
 @dataclass(frozen=True)
 class Tools:
-    """What a training lends to a method whose options name files.
+    """Functions that a training lends to a method whose options name files.
 
     Attributes:
         read_adapter: (path) -> the contents of an adapter file.
@@ -87,7 +87,7 @@ class Tools:
 
 @dataclass(frozen=True)
 class Training:
-    """How a method is trained.
+    """Training of a method.
 
     Attributes:
         names: by which a configuration calls it, the paper's own first.
@@ -152,7 +152,7 @@ class Method:
         return conditions
 
     def seams(self, call: NetworkCall) -> Seams:
-        """What enters this call of the network."""
+        """The method's contribution to this call of the network."""
         return Seams()
 
     def around(self, call: NetworkCall, network: Network, schedule: Schedule, prediction: Prediction) -> Tensor:

@@ -24,7 +24,7 @@ from .method import Base, Method, Network, NetworkCall, Training, is_temporal
 
 @dataclass(frozen=True)
 class TripOptions:
-    """What a training's configuration may choose.
+    """Options of a training's configuration.
 
     Attributes:
         trained: weights of the base that are fine-tuned jointly: `all` as in the paper, or those of temporal layers,
@@ -158,7 +158,7 @@ class TripMethod(Method):
 
 @dataclass(frozen=True)
 class NoiseLevels:
-    """How much of its clean clip a call's input holds: `alpha_bar` `b`, its root `signal` and `scale` `b 1 1 1 1`."""
+    """Signal levels of a call's input: `alpha_bar` `b`, its root `signal` and `scale` `b 1 1 1 1`."""
 
     alpha_bar: Tensor
     signal: Tensor
@@ -195,7 +195,7 @@ def join_image(clip: Tensor, image: Tensor, position: Position) -> Tensor:
 
 
 def repeat_edge(frames: Tensor, position: Position) -> Tensor:
-    """What belongs to every frame, for the joined one too: that of its neighbor; `b t ...` to `b t+1 ...`."""
+    """Repeat a per-frame tensor for the joined frame, from its neighbor: `b t ...` to `b t+1 ...`."""
     if position == "channel":
         return frames
     return torch.cat([frames[:, :1], frames] if position == "begin" else [frames, frames[:, -1:]], dim=1)

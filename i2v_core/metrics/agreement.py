@@ -1,4 +1,4 @@
-"""How far raters agree, and how far the mean of their ratings may be trusted.
+"""Agreement of raters, and confidence intervals of their mean ratings.
 
 Ratings are `r u`, raters by units, with NaN where a rater did not judge a unit.
 """

@@ -23,7 +23,7 @@ class CameraMotion:
 
 
 def warp_first_frame(frame: Tensor, offset: tuple[float, float], relative_side: float) -> tuple[Tensor, Tensor]:
-    """What a window sees that moved by `offset` (x, y; in window sides) and scaled its side by `relative_side`.
+    """View of a window that moved by `offset` (x, y; in window sides) and scaled its side by `relative_side`.
 
     Args:
         frame: `c h w`.

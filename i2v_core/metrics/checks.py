@@ -1,4 +1,4 @@
-"""What every measure asks of its input, said once."""
+"""Checks of the input that all measures share."""
 
 import torch
 from torch import Tensor

@@ -31,7 +31,7 @@ def saturation(pictures: Tensor) -> Tensor:
 
 
 def drift_curve(measure: Callable[[Tensor], Tensor], clip: Tensor, image: Tensor) -> Tensor:
-    """How far every frame lies above (or below) the given image in one of the measures above, `... t`.
+    """Difference of every frame to the given image in one of the measures above, `... t`.
 
     Args:
         clip: `... c t h w`; image: `... c h w`.

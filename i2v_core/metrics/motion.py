@@ -1,4 +1,4 @@
-"""How much moves, and how smoothly: what keeps similarity honest, since a frozen clip is the most similar of all.
+"""Amount and smoothness of motion, which keep similarity honest: a frozen clip is the most similar of all.
 
 Clips are pixels in [-1, 1], `... c t h w`; differences are given as shares of the full range, 0 to 1.
 """
@@ -32,7 +32,7 @@ def flow_amount(flow: Tensor) -> Tensor:
 
 
 def dynamic_degree(flow: Tensor) -> Tensor:
-    """Whether a clip moves, `...` of 0 and 1, by VBench's rule (2311.17982).
+    """Tell moving clips from still ones, `...` of 1 and 0, by VBench's rule (2311.17982).
 
     A pair of frames moves if the mean of its 5 % longest flow vectors exceeds 6 pixels at a short side of 256; a clip
     moves if at least a quarter of its frames do.

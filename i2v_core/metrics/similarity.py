@@ -1,4 +1,4 @@
-"""How much the frames of a clip resemble the given image, the text and one another, on any embedding.
+"""Similarity of a clip's frames to the given image, the text and one another, on any embedding.
 
 `frames` are embeddings of the frames of a clip, `... t d`; `image`, `text` and `real` are one embedding, `... d`. They
 need not be normalized. Nothing here knows which network made them.

@@ -1,4 +1,4 @@
-"""How far a number may be trusted: intervals, paired differences, and what two halves of real data score."""
+"""Confidence intervals, paired differences, and the score of two halves of real data."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Interval:
 
     @property
     def separable(self) -> bool:
-        """Whether zero lies outside, which of a difference means: not chance."""
+        """Zero lies outside the interval, which of a difference means: not chance."""
         return self.low > 0 or self.high < 0
 
 

@@ -12,7 +12,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .parts import WIDEST, per_row, rows_at_once, slices
+from .chunking import WIDEST, chunk_slices, per_row, rows_per_chunk
 
 AttentionFunction = Callable[..., Tensor]
 ImageGate = Literal["none", "fixed", "learned"]
@@ -214,7 +214,7 @@ class DualCrossAttention(Attention, ImageStream):
 
 @dataclass(frozen=True)
 class Context:
-    """What cross-attentions look at, the same for every diffusion step.
+    """Keys and values of the cross-attentions' context, the same for every diffusion step.
 
     Attributes:
         text: tokens, `b n d`.
@@ -296,7 +296,7 @@ class TransformerBlock(nn.Module):
             return x + self.ff(self.norm3(x))
         # The hidden layer is the widest tensor of the network.
         tokens = x.view(-1, x.shape[-1])
-        for part in slices(len(tokens), rows_at_once(tokens, 8 * x.shape[-1])):
+        for part in chunk_slices(len(tokens), rows_per_chunk(tokens, 8 * x.shape[-1])):
             tokens[part].add_(self.ff(self.norm3(tokens[part])))
         return x
 
@@ -349,12 +349,12 @@ class SpatialTransformer(Transformer):
         streams, frames = context.streams(cross_attention), context.frames
         if context.stand_in is not None:  # it sees all rows together
             return h + self._transform_frames(h, streams, frames, stand_in=context.stand_in)
-        at_once = rows_at_once(h, WIDEST * h[0].numel())
+        at_once = rows_per_chunk(h, WIDEST * h[0].numel())
         if len(h) <= at_once:
             return h + self._transform_frames(h, streams, frames, attention=context.attention)
         out = torch.empty_like(h)
         for start in range(0, len(h), frames):
-            for part in slices(frames, at_once):
+            for part in chunk_slices(frames, at_once):
                 rows = slice(start + part.start, start + part.stop)
                 seen = [stream.of(rows, frames) for stream in streams]
                 transformed = self._transform_frames(h[rows], seen, len(h[rows]), attention=context.attention)
@@ -373,13 +373,13 @@ class TemporalTransformer(Transformer):
     def forward(self, h: Tensor, frames: int, attention: AttentionFunction | None = None) -> Tensor:
         normalized = self.norm(rearrange(h, "(b t) c h w -> b c t h w", t=frames))
         tokens = rearrange(normalized, "b c t h w -> b t (h w) c")
-        at_once = rows_at_once(h, WIDEST * tokens[:, :, 0].numel())
+        at_once = rows_per_chunk(h, WIDEST * tokens[:, :, 0].numel())
         if tokens.shape[2] <= at_once:
             del normalized
             transformed = self.transform(tokens, attention=attention)
             return h + rearrange(transformed, "b t (h w) c -> (b t) c h w", h=h.shape[-2])
         before = rearrange(h, "(b t) c h w -> b t (h w) c", t=frames)
         out = h.new_empty(before.shape)
-        for part in slices(tokens.shape[2], at_once):
+        for part in chunk_slices(tokens.shape[2], at_once):
             out[:, :, part] = self.transform(tokens[:, :, part], attention=attention).add_(before[:, :, part])
         return rearrange(out, "b t (h w) c -> (b t) c h w", h=h.shape[-2])

@@ -78,7 +78,7 @@ class PositionAttention(nn.Module):
         return x + self.proj_out(h)
 
 
-class Downsample(nn.Module):
+class PixelDownsample(nn.Module):
     """Convolution of stride two with the reference's padding on the right and at the bottom only."""
 
     def __init__(self, channels: int, operations: Any) -> None:
@@ -89,7 +89,7 @@ class Downsample(nn.Module):
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
-class Upsample(nn.Module):
+class PixelUpsample(nn.Module):
     """Nearest-neighbor doubling, then a convolution."""
 
     def __init__(self, channels: int, operations: Any) -> None:
@@ -125,7 +125,7 @@ class Encoder(nn.Module):
                 channels = width * mult
             stage = nn.ModuleDict({"block": blocks})
             if level < len(config.channel_mult) - 1:
-                stage["downsample"] = Downsample(channels, operations)
+                stage["downsample"] = PixelDownsample(channels, operations)
             self.down.append(stage)
         self.mid = _middle(channels, Residual, operations)
         self.norm_out = _norm(channels, operations)
@@ -169,7 +169,7 @@ class Decoder(nn.Module):
                 channels = width * mult
             stage = nn.ModuleDict({"block": blocks})
             if level:
-                stage["upsample"] = Upsample(channels, operations)
+                stage["upsample"] = PixelUpsample(channels, operations)
             stages.insert(0, stage)
         self.up: Any = nn.ModuleList(stages)
         self.norm_out = _norm(channels, operations)

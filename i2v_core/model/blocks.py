@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .attention import Context, SpatialTransformer, TemporalTransformer
-from .parts import in_parts
+from .chunking import chunked
 
 
 @cache
@@ -106,7 +106,7 @@ class ResBlock(nn.Module):
     def forward(self, h: Tensor, embedding: Tensor, frames: int) -> Tensor:
         """`(b t) c h w` with an embedding `b e` of each clip, or `(b t) e` of each frame."""
         shift = repeat(self.emb_layers(embedding), "b c -> (b t) c 1 1", t=len(h) // len(embedding))
-        h = in_parts(self._convolve, h, shift)
+        h = chunked(self._convolve, h, shift)
         if self.temopral_conv is None:
             return h
         clip = self.temopral_conv(rearrange(h, "(b t) c h w -> b c t h w", t=frames))
@@ -142,7 +142,7 @@ class Upsample(nn.Module):
 
 @dataclass(frozen=True)
 class LayerInputs:
-    """What every layer may read besides the features `(b t) c h w`."""
+    """Inputs of every layer besides the features `(b t) c h w`."""
 
     embedding: Tensor  # b e or (b t) e
     context: Context

@@ -147,7 +147,7 @@ class DualReferenceAutoencoder(Autoencoder):
         super().__init__(config, DualReferenceDecoder(config, operations), operations=operations)
 
     def reference_features(self, images: Tensor) -> list[Tensor]:
-        """What the decoder takes from the first and the last image `b 3 2 h w` in [-1, 1]."""
+        """Encode the first and the last image, `b 3 2 h w` in [-1, 1], to the features that the decoder attends to."""
         features: list[Tensor] = []
         self.encoder(rearrange(images, "b c n h w -> (b n) c h w"), features)
         return [rearrange(level, "(b n) c h w -> b c n h w", n=2) for level in features]

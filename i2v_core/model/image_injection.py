@@ -33,7 +33,7 @@ class VisualDetailConfig:
 
 @dataclass(frozen=True)
 class ImageInjectionConfig:
-    """What is added to the U-Net.
+    """The layers that are added to the U-Net.
 
     Attributes:
         sites: names of the U-Net's cross-attentions, with the width of their queries.
@@ -66,7 +66,7 @@ class AddedStream(ImageStream):
 
 
 class ImageInjection(nn.Module):
-    """What the image adds within a U-Net; the streams' weights have the names that they have in DynamiCrafter's."""
+    """Image streams within a U-Net; their weights have the names that they have in DynamiCrafter's."""
 
     def __init__(
         self,
@@ -93,7 +93,7 @@ class ImageInjection(nn.Module):
         return {site: self.get_submodule(site) for site in self.config.sites}  # type: ignore[misc]
 
     def hint(self, image: Tensor | None) -> Tensor | None:
-        """What the image adds to the output of the first convolution, as concatenated channels of the input would.
+        """Visual detail added to the first convolution's output, as concatenated input channels would add it.
 
         Args:
             image: the given image's latent, `b c 1 h w`.

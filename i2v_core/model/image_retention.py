@@ -32,7 +32,7 @@ class ImageRetentionConfig:
 
 
 class ImageRetention(nn.Module):
-    """What the branch adds to a base network that runs on the same inputs.
+    """The image retention branch: residuals for a base network that runs on the same inputs.
 
     Args:
         config: of the branch and its base.
@@ -69,7 +69,7 @@ class ImageRetention(nn.Module):
         return branch
 
     def hint(self, image: Tensor) -> Tensor:
-        """What the branch sees of the given image; the same at every step.
+        """Features of the given image that enter the branch, the same at every step.
 
         Args:
             image: pixels in [-1, 1], white where there is none, `b 3 H W`.

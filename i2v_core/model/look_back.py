@@ -125,7 +125,7 @@ def check_sites(config: LookBackConfig, available: Mapping[str, int]) -> None:
 
 
 class SiteState(NamedTuple):
-    """What one site carries from one piece of a video to the next.
+    """State that one site carries from one piece of a video to the next.
 
     Attributes:
         recurrence: the last updated frame, and what those before it leave for the next ones, `b c h w` each.
@@ -141,7 +141,7 @@ class SiteState(NamedTuple):
 
 @dataclass
 class LookBackState:
-    """What look-back carries along a video that is made in pieces, at one denoising step.
+    """State of look-back along a video that is made in pieces, at one denoising step.
 
     The caller keeps one for each step (and for each guidance branch that runs alone) and passes it with every piece;
     look-back replaces its entries.
@@ -156,7 +156,7 @@ class LookBackState:
 
     @property
     def begun(self) -> bool:
-        """Whether the video's first piece has passed."""
+        """The video's first piece has passed."""
         return bool(self.sites)
 
     @property
@@ -216,7 +216,7 @@ class LookBackSite(nn.Module):
         return rearrange(torch.stack(updated, dim=1), "b t c h w -> b c t h w"), (updated[-1], *pending)
 
     def _shares(self, frame: Tensor) -> tuple[Tensor, ...]:
-        """What an updated frame `b c h w` adds to each of the next `depth - 1`."""
+        """Contributions of an updated frame `b c h w` to each of the next `depth - 1`."""
         groups, lags = self.config.groups, self.config.depth - 1
         shares = cast(nn.Module, self.history)(frame)
         return rearrange(shares, "b (g lag c) h w -> lag b (g c) h w", g=groups, lag=lags).unbind(0)
@@ -285,7 +285,7 @@ class LookBack(nn.Module):
         return updated
 
     def after_block(self, state: LookBackState | None = None, *, keep_first: bool = False) -> AfterBlock:
-        """What `VideoUNet.forward` takes as `after_block`; arguments as for `forward`."""
+        """The call after each block for `Seams.after_block`; arguments as for `forward`."""
         return lambda clip, address: self(clip, site_name(address), state, keep_first=keep_first)
 
 

@@ -1,4 +1,4 @@
-"""Where a method enters the video U-Net; what several methods add there is summed up by `+`, in one place."""
+"""The seams of the video U-Net, where methods enter it; contributions of several methods are summed by `+`."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from .blocks import to_frames
 
 @dataclass(frozen=True)
 class BlockAddress:
-    """Where a block lies: `input` 0.., `middle` 0, `output` 0.., as in the checkpoint's names."""
+    """Address of a block: `input` 0.., `middle` 0, `output` 0.., as in the checkpoint's names."""
 
     part: Literal["input", "middle", "output"]
     index: int
@@ -22,7 +22,7 @@ class BlockAddress:
 
 @dataclass(frozen=True)
 class Residuals:
-    """What a side network adds, `b c t h w` each: to the skips in the order of the input blocks, and to the middle."""
+    """Residuals of a side network, `b c t h w` each: for the skips in the order of the input blocks, and the middle."""
 
     skips: tuple[Tensor | None, ...] = ()
     middle: Tensor | None = None
@@ -43,7 +43,7 @@ class BeforeBlock(Protocol):
 
 @dataclass(frozen=True)
 class Seams:
-    """What enters one forward pass of the U-Net besides its inputs.
+    """Contributions of methods to one forward pass of the U-Net.
 
     Attributes:
         residuals: added to the skips and after the middle block (ControlNet, image retention).

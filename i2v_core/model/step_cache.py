@@ -13,7 +13,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class StepCacheConfig:
-    """How far the outer blocks' output may change before the deep blocks are computed anew.
+    """Limits on the change of the outer blocks' output before the deep blocks are computed anew.
 
     Attributes:
         bound: sum of relative changes since the last full step; 0 computes every step.
@@ -30,7 +30,7 @@ class StepCacheConfig:
 
 @dataclass
 class BranchCache:
-    """What one guidance branch remembers during one sampling run; tensors are `(b t) c h w`.
+    """Cached features of one guidance branch during one sampling run, `(b t) c h w`.
 
     Deciding reads one number from the device at every step.
     """
@@ -76,7 +76,7 @@ class StepCache:
     branches: dict[Hashable, BranchCache] = field(default_factory=dict)
 
     def branch(self, key: Hashable) -> BranchCache:
-        """What is remembered of a batch of guidance branches, told apart by a key that stays through the run."""
+        """The cache of a batch of guidance branches, told apart by a key that stays through the run."""
         return self.branches.setdefault(key, BranchCache(self.config))
 
     @property

@@ -19,7 +19,7 @@ Position = Literal["begin", "end", "channel"]
 
 @dataclass(frozen=True)
 class TemporalNoiseFusionConfig:
-    """How the given image joins the clip, and how reference and residual become one prediction.
+    """Configuration of TRIP: where the image joins the clip, and how reference and residual are fused.
 
     Attributes:
         channels: of the latents.
@@ -31,8 +31,8 @@ class TemporalNoiseFusionConfig:
         features, heads: width of a token, and its division; the paper gives neither.
         image_features: outputs of the base's first convolution, for the position `channel` on a base that has no
             channels for the image; None where it has.
-        image_residual: the base was trained along to answer for the difference to the image (the residual of equation
-            5), and sees it noised, beside the image itself; a base without a picture then learns its words.
+        image_residual: the base was fine-tuned jointly to answer for the difference to the image (the residual of
+            equation 5), and sees it noised, beside the image itself; a base without a picture then learns its words.
 
     Raises ValueError for sizes that do not go together.
     """
@@ -129,7 +129,7 @@ class TemporalNoiseFusion(nn.Module):
         self.proj_out = operations.Linear(features, values, **factory)
 
     def image_hint(self, image: Tensor) -> Tensor | None:
-        """What an image on concatenated channels adds to the base's first convolution (TRIP_C of Table 5).
+        """The contribution of an image on concatenated channels to the base's first convolution (TRIP_C of Table 5).
 
         Args:
             image: the given image's latent, `b c 1 h w`.

@@ -28,9 +28,9 @@ from .attention import (
     scaled_dot_product_attention,
 )
 from .blocks import Block, Downsample, LayerInputs, ResBlock, Upsample, to_frames
+from .chunking import per_row
 from .embeddings import embedding_mlp, sinusoidal_embedding
 from .image_projection import resample_image_tokens
-from .parts import per_row
 from .seams import BlockAddress, Residuals, Seams, call_after, call_before
 from .step_cache import BranchCache
 
@@ -39,7 +39,7 @@ INIT_ATTENTION_HEADS = 8  # wired into every LVDM checkpoint, whatever its width
 
 @dataclass(frozen=True)
 class VideoUNetConfig:
-    """What distinguishes the checkpoints that share this graph; the defaults are ModelScope T2V's."""
+    """Configuration of the checkpoints that share this graph; the defaults are ModelScope T2V's."""
 
     in_channels: int = 4
     out_channels: int = 4

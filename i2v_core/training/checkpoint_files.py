@@ -51,7 +51,7 @@ _FLOATS = (torch.float32, torch.float16, torch.bfloat16)
 
 @dataclass(frozen=True)
 class Contents:
-    """What a checkpoint holds.
+    """Contents of a checkpoint.
 
     Attributes:
         numbers: what JSON can hold.
@@ -68,7 +68,7 @@ def checkpoints(folder: StrPath) -> list[Path]:
 
 
 def checkpoint_path(folder: Path, step: int) -> Path:
-    """Where the checkpoint of a step lies."""
+    """Path of the checkpoint of a step."""
     return folder / f"checkpoint-{step:06d}"
 
 
@@ -112,7 +112,7 @@ def find_checkpoint(folder: StrPath, wanted: str) -> Path | None:
 
 
 def read_numbers(folder: Path) -> Mapping[str, Any]:
-    """What a checkpoint's JSON holds, after it was seen that all files are there; their tensors are not read.
+    """Read a checkpoint's JSON once all of its files are known to be there; their tensors are not read.
 
     Raises ValueError for a folder that is no whole checkpoint of this version.
     """
@@ -237,7 +237,7 @@ def numbered(folder: Path, name: str, step: int) -> tuple[Path, Path]:
 
 
 def lora_beside(path: Path) -> Path:
-    """Where the LoRA alone lies that weights for users have in them."""
+    """Path of the LoRA alone, beside the weights in which it is merged."""
     return path.with_name(f"{path.stem}-lora{path.suffix}")
 
 

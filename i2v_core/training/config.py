@@ -1,4 +1,4 @@
-"""What one training is told: a TOML file, typed; an unknown key is an error, and the resolved whole is kept."""
+"""Configuration of a training: a TOML file, typed; an unknown key is an error, and the resolved whole is kept."""
 
 import math
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from ..presets import Preset
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The model that is trained, or trained beside.
+    """The model that is trained, or the base of an adapter.
 
     Attributes:
         pretrained_model_name_or_path: checkpoint to begin with; only `video_base` does without one.
@@ -36,7 +36,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class MethodConfig:
-    """Which method trains what.
+    """The method that is trained, and its settings.
 
     Attributes:
         name: a name of a method, or `video_base`.
@@ -51,7 +51,7 @@ class MethodConfig:
 
 @dataclass(frozen=True)
 class LoraConfig:
-    """How much of which attention layers is adapted (arXiv:2106.09685).
+    """Rank and layers of a LoRA (arXiv:2106.09685).
 
     Attributes:
         rank: of the matrices. alpha: their product counts alpha / rank.
@@ -82,7 +82,7 @@ class EmaConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How long and where a training runs.
+    """Length, place and batch of a training.
 
     Attributes:
         train_batch_size: clips of one process at once; times processes and accumulation makes a step.
@@ -117,7 +117,7 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class OptimConfig:
-    """How fast it learns.
+    """The optimizer and its learning rates.
 
     Attributes:
         optimizer: "adamw8bit" needs bitsandbytes and a GPU.
@@ -146,7 +146,7 @@ class OptimConfig:
 
 @dataclass(frozen=True)
 class DiffusionConfig:
-    """Which time steps are drawn, on which noise, and what counts how much.
+    """Distribution of the time steps, noise schedule, and weights of the loss.
 
     Attributes:
         betas: "linear" trains on TRIP's (1e-4 to 2e-2) in place of the base's own; an adapter's file remembers it, and
@@ -169,7 +169,7 @@ class DiffusionConfig:
 
 @dataclass(frozen=True)
 class ConditioningConfig:
-    """How often a clip loses its text or its image.
+    """Shares of clips that are trained without their text or image.
 
     Attributes:
         text_drop, image_drop: shares; None takes the method's. With `drop_mode` "independent" their product loses both.
@@ -216,7 +216,7 @@ class ValidationConfig:
 
 @dataclass(frozen=True)
 class LoggingConfig:
-    """What is told on the way.
+    """Logging during a training.
 
     Attributes:
         report_to: "tensorboard" writes its events to `output_dir/tensorboard`.

@@ -70,7 +70,7 @@ def parse_config(values: Mapping[str, Any]) -> TrainingConfig:
 
 
 def usual_data(kind: str, method: Any, given: Mapping[str, Any]) -> Mapping[str, Any]:
-    """What the method's paper says of clips from files, where section `data` does not: one way of taking time."""
+    """Defaults of section `data` for clips from files, as the method's paper has them: one way of taking time."""
     name = method.get("name") if isinstance(method, Mapping) else None
     training = next((each.training for each in METHODS.values() if each.training and name in each.training.names), None)
     if kind != "files" or training is None:

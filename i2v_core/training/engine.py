@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from ..data.clips import ClipBatch, ClipData, ClipEncoder, Items, collate, encode_clips
+from ..data.clips import ClipBatch, ClipData, Items, LatentEncoder, collate, encode_clips
 from ..files import StrPath
 from ..model.video_unet import VideoEncoder
 from .checkpoint_files import checkpoint_path, clear_leftovers, find_checkpoint, numbered, prune, write_checkpoint
@@ -23,10 +23,10 @@ from .log import Place, Progress, ProgressFile, State, append_row, forget_rows_a
 from .memory import LiveBytes
 from .metadata import result_metadata
 from .objective import ClipLosses, Objective
+from .optimization import learning_rates, make_accelerator, make_optimizer, set_rates, trained_parameters
 from .plan import Plan, advice, estimate_memory
 from .preview import write_preview
 from .probe import Probe
-from .setup import learning_rates, make_accelerator, make_optimizer, set_rates, trained_parameters
 from .state import Average, RunState, whole
 from .stop import Stop, TrainingCanceled
 
@@ -38,8 +38,8 @@ WriteWeights = Callable[[StrPath, Mapping[str, Tensor], Mapping[str, str]], None
 
 
 @dataclass(frozen=True)
-class Task:
-    """What is trained.
+class TrainingTask:
+    """A training task: networks, objective, data and how results are written.
 
     Attributes:
         name: beginning of the result's files.
@@ -56,7 +56,7 @@ class Task:
     name: str
     objective: Objective
     data: ClipData
-    autoencoder: ClipEncoder
+    autoencoder: LatentEncoder
     write: WriteWeights
     rates: Mapping[str, float] = field(default_factory=dict)
     companions: Sequence[nn.Module] = ()
@@ -66,13 +66,14 @@ class Task:
     timesteps: int = 1000
 
 
-def train(task: Task, config: TrainingConfig, on_step: OnStep | None = None, on_plan: OnPlan | None = None) -> Path:
+def train(
+    task: TrainingTask, config: TrainingConfig, on_step: OnStep | None = None, on_plan: OnPlan | None = None
+) -> Path:
     """Train to the last step, going on where an earlier run was interrupted; return the file for users.
 
     Args:
-        on_step: called after every step, in every process. `TrainingCanceled` from it, as SIGTERM and SIGINT do, ends
-            the run with a checkpoint; any other exception ends it where it is.
-        on_plan: called before the first step.
+        on_step: called after every step, in every process; `TrainingCanceled` from it, or SIGTERM and SIGINT, end the
+            run with a checkpoint, any other exception where it is. on_plan: called before the first step.
 
     Raises:
         ValueError: the configuration does not fit the task.
@@ -88,8 +89,8 @@ def train(task: Task, config: TrainingConfig, on_step: OnStep | None = None, on_
     return engine.run(on_step)
 
 
-def plan(task: Task, config: TrainingConfig) -> Plan:
-    """What `train` would do, with its time and memory measured over a few steps, and nothing written."""
+def plan(task: TrainingTask, config: TrainingConfig) -> Plan:
+    """Plan of a training, with time and memory measured over a few steps; nothing is written."""
     engine = Engine(task, config)
     engine.resume()
     return engine.plan()
@@ -98,7 +99,7 @@ def plan(task: Task, config: TrainingConfig) -> Plan:
 class Engine:
     """A task and its configuration under `accelerate`, from the step where it is."""
 
-    def __init__(self, task: Task, config: TrainingConfig) -> None:
+    def __init__(self, task: TrainingTask, config: TrainingConfig) -> None:
         self.task, self.config, self.folder = task, config, Path(config.train.output_dir)
         self.accelerator = make_accelerator(config)
         for companion in task.companions:
@@ -152,7 +153,7 @@ class Engine:
             logger.info("going on from step %d", self._saved)
 
     def plan(self) -> Plan:
-        """What is going to happen; a few steps are measured, and leave no trace."""
+        """The plan of the run; a few steps are measured, and leave no trace."""
         config, seconds = self.config, self._measured(self.config.logging.plan_steps)
         trained = {
             name: sum(p.numel() for p in group) for name, group in trained_parameters(self.task.objective).items()
@@ -273,7 +274,7 @@ class Engine:
             logger.info("step %d: loss %.5f, %.0f s", place.step, row["loss"], place.seconds)
 
     def _probe(self) -> dict[str, float]:
-        """What words and picture are worth to the averaged weights, at the steps that the configuration names."""
+        """Probe the averaged weights for the worth of words and picture, at the steps that the configuration names."""
         steps = self.config.logging.probe_steps
         if not steps or self.place.step % steps:
             return {}

@@ -18,7 +18,7 @@ TRIES, PAUSE = 5, 0.05  # seconds: who asks whether a folder is held, holds it f
 
 
 def is_first_process() -> bool:
-    """Whether this is the one process of a training, or the first of many, which alone writes."""
+    """This is the only process of a training, or the first of many, which alone writes."""
     return os.environ.get("RANK", "0") == "0"
 
 
@@ -48,7 +48,7 @@ def only_one(folder: StrPath) -> Iterator[None]:
 
 
 def is_held(folder: StrPath) -> bool:
-    """Whether a living process trains in a folder; true as well where nobody can tell."""
+    """A living process trains in the folder; true as well where nobody can tell."""
     path = Path(folder) / NAME
     if not path.is_file():
         return True

@@ -1,4 +1,4 @@
-"""What a run tells: rows in log.jsonl and in TensorBoard, and progress.json for whoever watches."""
+"""The log of a run: rows in log.jsonl and in TensorBoard, and progress.json for whoever watches."""
 
 import json
 import math
@@ -30,7 +30,7 @@ QUARTILES = 4
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run is; also the content of progress.json.
+    """Progress of a run; also the content of progress.json.
 
     Attributes:
         part: which training of a run, such as "autoencoder" before "video_base".
@@ -73,7 +73,7 @@ class ProgressFile:
 
 
 def read_progress(folder: StrPath) -> Progress | None:
-    """How far the run of a folder is, "interrupted" if it was killed; None before it begins, or for a broken file."""
+    """Read a run's progress, "interrupted" if it was killed; None before it begins, or for a broken file."""
     told = _told(Path(folder) / "progress.json")
     if told is None or told.state not in RUNNING or is_held(folder):
         return told
@@ -107,8 +107,8 @@ def _told(path: Path) -> Progress | None:
 
 
 @dataclass
-class Window:
-    """What gathers between two rows of the log.
+class LogWindow:
+    """Sums that gather between two rows of the log.
 
     Attributes:
         sums: of the clips' losses and of the share that lost text, image and both.
@@ -143,12 +143,12 @@ class Window:
 
 @dataclass
 class Place:
-    """Where a run is, kept in its checkpoints: steps done, clips seen, seconds spent, and the unfinished log row."""
+    """Position of a run, kept in its checkpoints: steps done, clips seen, seconds spent, and the unfinished log row."""
 
     step: int = 0
     items: int = 0
     seconds: float = 0.0
-    window: Window = field(default_factory=Window)
+    window: LogWindow = field(default_factory=LogWindow)
 
     def numbers(self) -> dict[str, Any]:
         """As JSON can hold it, which knows no NaN."""
@@ -158,11 +158,11 @@ class Place:
 
     @classmethod
     def of(cls, numbers: Any) -> "Place":
-        """What `numbers` gave; ValueError for anything else."""
+        """Rebuild a position from its `numbers`; ValueError for anything else."""
         window = numbers.get("window") if isinstance(numbers, dict) else None
         if not isinstance(window, dict):
             raise ValueError("the place of the training is missing")
-        gathered = Window(
+        gathered = LogWindow(
             count(window.get("clips"), "clips"),
             _seconds(window.get("seconds")),
             _sums(window.get("sums"), (5,)),

@@ -1,4 +1,4 @@
-"""How much memory a training step takes, predicted at full size without weights, data or a GPU.
+"""Memory of a training step, predicted at full size without weights, data or a GPU.
 
 The step is really run, on tensors that have shapes but no numbers, and every byte is counted while it lives. Not
 counted: workspaces of a GPU's libraries, fragmentation of its allocator, and what the program takes before training.

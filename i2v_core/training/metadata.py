@@ -1,4 +1,4 @@
-"""What a result's file says of its training."""
+"""Metadata of a training in its result's file."""
 
 import json
 from datetime import datetime, timezone

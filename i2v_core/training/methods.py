@@ -24,7 +24,7 @@ from ..weights.contents import Tensors, below
 from ..weights.files import weights_files
 from .checkpoint_files import lora_beside
 from .config import LoraConfig, ModelConfig, TrainingConfig, ValidationConfig
-from .engine import OnPlan, OnStep, Task, plan, train
+from .engine import OnPlan, OnStep, TrainingTask, plan, train
 from .image_encoder import train_on_crops
 from .lock import only_one
 from .lora import add_lora, merged_weights, save_lora
@@ -50,13 +50,13 @@ def run(config: TrainingConfig, on_step: OnStep | None = None, on_plan: OnPlan |
 
 
 def plan_run(config: TrainingConfig) -> Plan:
-    """What `run` would do, measured over a few steps; nothing is written."""
+    """Plan of a run, measured over a few steps; nothing is written."""
     return plan_video_base(config) if config.method.name == VIDEO_BASE else plan(adapter_task(config), config)
 
 
 def adapter_task(
     config: TrainingConfig, checkpoint: Checkpoint | None = None, method: type[Method] | None = None
-) -> Task:
+) -> TrainingTask:
     """The configuration's adapter and objective on its base.
 
     Args:
@@ -88,7 +88,7 @@ def adapter_task(
     def preview(validation: ValidationConfig) -> Tensor:
         return make_preview(context.checkpoint, context.denoiser, data, validation)
 
-    return Task(
+    return TrainingTask(
         name=config.name,
         objective=Objective(
             {"adapter": adapter, "unet": checkpoint.unet}, partial(denoise, context), config.train.seed
@@ -110,7 +110,7 @@ def adapter_task(
 
 
 def loss_context(config: TrainingConfig, checkpoint: Checkpoint, method: Method, training: Training) -> LossContext:
-    """What the objective needs; raises ValueError for settings that the method or the base does not allow."""
+    """The context of the objective; raises ValueError for settings that the method or the base does not allow."""
     preset, prediction = checkpoint.preset.on(config.diffusion.betas), config.diffusion.prediction
     denoiser = Denoiser.of(checkpoint.unet, preset, method)
     if prediction not in (None, denoiser.prediction):
@@ -162,7 +162,7 @@ def method_names() -> dict[str, type[Method]]:
 
 
 def training_of(method: type[Method]) -> Training:
-    """How a method is trained."""
+    """Training of a method."""
     assert method.training is not None  # only such have names
     return method.training
 
@@ -210,7 +210,7 @@ def _write(
     weights: Mapping[str, Tensor],
     metadata: Mapping[str, str],
 ) -> None:
-    """Write an adapter of these weights, with those of its base that were trained along; a LoRA also by itself."""
+    """Write an adapter of these weights, with those of its base that were fine-tuned jointly; a LoRA also by itself."""
     base: Tensors = below(weights, "unet.")
     if lora is None:
         unet = {name: tensor for name, tensor in base.items() if name in trained}

@@ -16,7 +16,7 @@ from ..methods import ImageProjectionMethod
 from ..methods.image_projection import ImageTokens, image_tokens_of
 from ..weights import Checkpoint
 from .config import ConditioningConfig, DiffusionConfig
-from .draws import Draws
+from .per_clip_random import PerClipRandom
 
 T = TypeVar("T")
 DropMode = Literal["independent", "exclusive"]
@@ -34,7 +34,7 @@ class ClipLosses(NamedTuple):
 
 @dataclass(frozen=True)
 class DropMask:
-    """Which clips are trained without their text and which without their image, boolean `b` each."""
+    """Drop mask: clips trained without their text and clips trained without their image, boolean `b` each."""
 
     text: Tensor
     image: Tensor
@@ -42,7 +42,7 @@ class DropMask:
 
 @dataclass(frozen=True)
 class LossContext:
-    """What the objective needs besides clips.
+    """Context of the objective besides the clips.
 
     Attributes:
         denoiser: the network with the adapter at work.
@@ -55,20 +55,20 @@ class LossContext:
     diffusion: DiffusionConfig
     conditioning: ConditioningConfig
 
-    def timesteps(self, draws: Draws) -> Tensor:
+    def timesteps(self, draws: PerClipRandom) -> Tensor:
         """Time steps in [0, timesteps of the schedule), `b`."""
         if draws.timestep is not None:
             return torch.full((len(draws.uniforms),), draws.timestep)
         return draw_timesteps(self.diffusion, self.denoiser.schedule.config.timesteps, draws.uniform(), draws.uniform())
 
-    def dropped(self, draws: Draws) -> DropMask:
+    def dropped(self, draws: PerClipRandom) -> DropMask:
         """Drops of text and image; every method draws the same two numbers."""
         if draws.timestep is not None:
             none = torch.zeros(len(draws.uniforms), dtype=torch.bool)
             return DropMask(none, none)
         return draw_drops(self.conditioning, draws.uniform(), draws.uniform())
 
-    def conditions(self, batch: ClipBatch, dropped: DropMask, draws: Draws) -> Conditions:
+    def conditions(self, batch: ClipBatch, dropped: DropMask, draws: PerClipRandom) -> Conditions:
         """Conditions of the captions and given images, prepared, with empty text and the null image where dropped.
 
         Which frame of a clip is the given image, DynamiCrafter's random one or the first, is the data's to say.
@@ -78,7 +78,7 @@ class LossContext:
         plain = Conditions(text, pooled, fps=rates[self.checkpoint.preset.fps_meaning])
         return self.denoiser.prepare(self._with_image(plain, batch, dropped.image, draws))
 
-    def _with_image(self, plain: Conditions, batch: ClipBatch, dropped: Tensor, draws: Draws) -> Conditions:
+    def _with_image(self, plain: Conditions, batch: ClipBatch, dropped: Tensor, draws: PerClipRandom) -> Conditions:
         """As `GivenImage`: a dropped image is grey for tokens and keeps its latent; without tokens it is white."""
         latent = batch.image_latent if self.denoiser.sees_image else None
         if (tokens := self.image_tokens) is not None:
@@ -96,7 +96,7 @@ class LossContext:
 
     @property
     def image_tokens(self) -> ImageTokens | None:
-        """What makes the image tokens, of an adapter's own encoder or the frozen one next to the base."""
+        """Image tokens from an adapter's own encoder or the frozen one next to the base."""
         return image_tokens_of(self.checkpoint, self.denoiser.find(ImageProjectionMethod))
 
     @property
@@ -119,7 +119,9 @@ class LossContext:
             return text, None
         return text, torch.where(gone, nothing_pooled, batch.pooled_text)
 
-    def noised(self, latents: Tensor, timesteps: Tensor, conditions: Conditions, draws: Draws) -> tuple[Tensor, Tensor]:
+    def noised(
+        self, latents: Tensor, timesteps: Tensor, conditions: Conditions, draws: PerClipRandom
+    ) -> tuple[Tensor, Tensor]:
         """Noise clips `b c t h w` from where the network's latents begin, to the timesteps `b`.
 
         Returns:
@@ -147,7 +149,7 @@ class LossContext:
         return ClipLosses(weighted, plain.detach(), timesteps, dropped.text, dropped.image)
 
 
-def denoise(context: LossContext, batch: ClipBatch, draws: Draws) -> ClipLosses:
+def denoise(context: LossContext, batch: ClipBatch, draws: PerClipRandom) -> ClipLosses:
     """Denoise clips given their caption and image: the objective of every base and every method.
 
     TRIP's prediction is the fused one (equation 10); frame 0 that look-back knows does not count (Algorithm 2).
@@ -170,7 +172,7 @@ class Objective(nn.Module):
     """
 
     def __init__(
-        self, networks: Mapping[str, nn.Module], loss: Callable[[ClipBatch, Draws], ClipLosses], seed: int
+        self, networks: Mapping[str, nn.Module], loss: Callable[[ClipBatch, PerClipRandom], ClipLosses], seed: int
     ) -> None:
         super().__init__()
         self.networks = nn.ModuleDict(networks)
@@ -179,12 +181,12 @@ class Objective(nn.Module):
     def forward(self, batch: ClipBatch | None = None, *, call: Callable[[], T] | None = None) -> ClipLosses | T:
         """The losses of a batch; or what `call` returns, because sharded weights are whole only within a forward."""
         if batch is not None:
-            return self.loss(batch, Draws.of(self._seed, batch.items))
+            return self.loss(batch, PerClipRandom.of(self._seed, batch.items))
         assert call is not None
         return call()
 
 
-def drawn_group(tokens: Tensor, draws: Draws) -> Tensor:
+def drawn_group(tokens: Tensor, draws: PerClipRandom) -> Tensor:
     """The image tokens of a random frame of each clip, `b t k d` to `b 1 k d`; tokens `b k d` of all frames stay.
 
     On an image model (DynamiCrafter, section 4.1: the first stage) a picture is any frame of a clip: the queries of

@@ -9,16 +9,16 @@ from ..data.clips import ClipBatch, ClipData
 from ..model.patch_autoencoder import PatchAutoencoder
 from ..weights.files import write_tensors
 from .config import TrainingConfig
-from .draws import Draws
-from .engine import Task
+from .engine import TrainingTask
 from .objective import ClipLosses, Objective
+from .per_clip_random import PerClipRandom
 
 LARGEST_NOISE = 0.25
 
 
 @dataclass(frozen=True)
 class RefineOptions:
-    """How long and how fast the cleaning network is trained."""
+    """Steps and learning rate of the cleaning network."""
 
     max_train_steps: int = 400
     train_batch_size: int = 16
@@ -27,10 +27,10 @@ class RefineOptions:
     ema_decay: float = 0.99
 
 
-def refine_task(autoencoder: PatchAutoencoder, data: ClipData, config: TrainingConfig) -> Task:
+def refine_task(autoencoder: PatchAutoencoder, data: ClipData, config: TrainingConfig) -> TrainingTask:
     """Restore given frames from latents with noise: what a sampler leaves behind must not show as grain."""
 
-    def loss(batch: ClipBatch, draws: Draws) -> ClipLosses:
+    def loss(batch: ClipBatch, draws: PerClipRandom) -> ClipLosses:
         latents = autoencoder.encode(batch.image)
         level = LARGEST_NOISE * draws.uniform()[:, None, None, None]
         noise = (level * draws.normal(latents.shape[1:])).to(latents)
@@ -43,4 +43,4 @@ def refine_task(autoencoder: PatchAutoencoder, data: ClipData, config: TrainingC
     autoencoder.requires_grad_(False)
     autoencoder.refine.requires_grad_(True)
     objective = Objective({"refine": autoencoder.refine}, loss, config.train.seed)
-    return Task("autoencoder", objective, data, autoencoder, write_tensors, companions=(autoencoder,))
+    return TrainingTask("autoencoder", objective, data, autoencoder, write_tensors, companions=(autoencoder,))

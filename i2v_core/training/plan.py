@@ -1,4 +1,4 @@
-"""What a run is going to do, told before its first step."""
+"""The plan of a run, told before its first step."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -49,7 +49,7 @@ def estimate_memory(
 
 
 def advice(config: TrainingConfig) -> str:
-    """What takes less memory than the configuration does, by its keys, the most harmless first."""
+    """Settings that take less memory than the configuration's, by its keys, the most harmless first."""
     train, small = config.train, dict[str, bool]()
     small["train.gradient_checkpointing = true"] = train.gradient_checkpointing
     small["train.train_batch_size = 1 with train.gradient_accumulation_steps"] = train.train_batch_size == 1
@@ -64,7 +64,7 @@ def advice(config: TrainingConfig) -> str:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained on what, for how long.
+    """The plan: networks, data, steps, time and memory.
 
     Attributes:
         trained: parameters and learning rate by network; `frozen`: parameters of the same networks that stay.

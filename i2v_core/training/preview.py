@@ -6,7 +6,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from ..data.clips import Clip, ClipData
+from ..data.clips import ClipData, DataClip
 from ..denoiser import Denoiser
 from ..files import atomic_path
 from ..generate import GenerateConfig, animate
@@ -30,7 +30,7 @@ def make_preview(checkpoint: Checkpoint, denoiser: Denoiser, data: ClipData, con
     return animate(checkpoint, image, prompt, config=generation, denoiser=denoiser)
 
 
-def given_picture(clip: Clip, config: ValidationConfig) -> tuple[Tensor, str]:
+def given_picture(clip: DataClip, config: ValidationConfig) -> tuple[Tensor, str]:
     """The picture `h w c` and the prompt of the previews: the configuration's, or else those of a clip of the data."""
     prompt = clip.caption if config.prompt is None else config.prompt
     if config.image is not None:

@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ..data.clips import ClipBatch, ClipData, ClipEncoder, Items, MotionData, collate, encode_clips
-from .draws import Draws
+from ..data.clips import ClipBatch, ClipData, Items, LatentEncoder, MotionData, collate, encode_clips
 from .objective import ClipLosses
+from .per_clip_random import PerClipRandom
 
 PROBE_OFFSET = 20_000_000  # clips of other numbers than those for training and for fits
 TIMES = (0.999, 0.6, 0.3)  # of the schedule
 SEED = 0
 
-LossFunction = Callable[[ClipBatch, Draws], ClipLosses]
+LossFunction = Callable[[ClipBatch, PerClipRandom], ClipLosses]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ProbeClips:
 
 
 def probe_clips(
-    data: ClipData, autoencoder: ClipEncoder, clips: int, batch_size: int, device: torch.device | str, unseen: bool
+    data: ClipData, autoencoder: LatentEncoder, clips: int, batch_size: int, device: torch.device | str, unseen: bool
 ) -> list[ProbeClips]:
     """The clips of a probe, of no training's pictures if `unseen` and the data can, in batches of at least two.
 
@@ -74,7 +74,7 @@ def probe(loss: LossFunction, batches: Sequence[ProbeClips], timesteps: int) -> 
     for time in (int(part * timesteps) for part in TIMES):
 
         def errors(batch: ClipBatch, timestep: int = time) -> Tensor:
-            return loss(batch, Draws.of(SEED, batch.items, timestep)).plain.double().cpu()
+            return loss(batch, PerClipRandom.of(SEED, batch.items, timestep)).plain.double().cpu()
 
         right = [errors(clips.batch) for clips in batches]
         row[f"probe_{time}"] = torch.cat(right).mean().item()
@@ -99,7 +99,7 @@ class Probe:
 
     loss: LossFunction
     data: ClipData
-    autoencoder: ClipEncoder
+    autoencoder: LatentEncoder
     clips: int
     batch_size: int
     timesteps: int

@@ -30,7 +30,7 @@ PASSED_ON_FAMILIES = (
 )  # fmt: skip
 
 
-def train_apart(config: Path, log: Path, watch: Callable[[], None], *, dry_run: bool = False) -> str:
+def train_in_subprocess(config: Path, log: Path, watch: Callable[[], None], *, dry_run: bool = False) -> str:
     """Run `python -m i2v_core train CONFIG` with this Python to its end; return what it printed: the file, or the plan.
 
     The process never outlives this one: it ends, with a checkpoint, as soon as its standard input does.

@@ -1,4 +1,4 @@
-"""What a run remembers from step to step: weights, their average, the optimizer's moments, and its place."""
+"""State of a run from step to step: weights, their average, the optimizer's moments, and its position."""
 
 import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -160,7 +160,7 @@ def _average_steps(steps: Any) -> int:
 
 
 def _scaler(state: Any) -> dict[str, Any]:
-    """What a scaler goes on from; one that had no part in the training yet begins anew."""
+    """State of a gradient scaler; one that had no part in the training yet begins anew."""
     if state is None:
         return {}
     scale = state.get("scale") if isinstance(state, dict) else None
@@ -176,7 +176,7 @@ def whole(tensor: Tensor) -> Tensor:
 
 
 def is_sharded(tensor: Tensor) -> bool:
-    """Whether this process holds but a part of a tensor; `torch.distributed.tensor` takes long to import."""
+    """This process holds a shard of the tensor only; `torch.distributed.tensor` takes long to import."""
     return hasattr(tensor, "full_tensor")
 
 

@@ -15,7 +15,7 @@ class TrainingCanceled(Exception):
 
 
 class Stop:
-    """Whether a run should end after the present step; all processes of a run end at the same one."""
+    """Request to end a run after the present step; all processes of a run end at the same one."""
 
     def __init__(self, accelerator: "Accelerator") -> None:
         self._accelerator, self._reason = accelerator, ""

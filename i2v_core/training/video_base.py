@@ -23,13 +23,13 @@ from ..weights import Checkpoint, CheckpointContents, load_checkpoint, save_chec
 from ..weights.contents import below
 from .checkpoint_files import find_checkpoint
 from .config import EmaConfig, OptimConfig, TrainingConfig, ValidationConfig
-from .engine import OnPlan, OnStep, Task, plan, train
+from .engine import OnPlan, OnStep, TrainingTask, plan, train
 from .lock import only_one
+from .new_model import begin_with, fitted_autoencoder, new_autoencoder, new_networks, new_preset
 from .objective import LossContext, Objective, denoise, with_drops
 from .patch_autoencoder import RefineOptions, refine_task
 from .plan import Plan
 from .preview import make_preview
-from .recipe import begin_with, fitted_autoencoder, new_autoencoder, new_networks, new_preset
 from .text_encoder import pretrain_text_encoder
 
 logger = logging.getLogger("i2v_core.training")
@@ -39,7 +39,7 @@ TEXT_DROP = 0.1
 
 @dataclass(frozen=True)
 class VideoBaseOptions:
-    """What comes before the video model, where no checkpoint brings it.
+    """Trainings before the video model's own, where no checkpoint brings their results.
 
     Attributes:
         refine: training of the autoencoder's cleaning network.
@@ -66,7 +66,7 @@ def run_video_base(config: TrainingConfig, on_step: OnStep | None = None, on_pla
 
 
 def plan_video_base(config: TrainingConfig) -> Plan:
-    """What `run_video_base` would do in its main part, with an autoencoder that is not fitted yet."""
+    """Plan of `run_video_base`'s main part, with an autoencoder that is not fitted yet."""
     base, data = _base(config), open_data(config.data)
     decode(VideoBaseOptions, config.method.options, "method.options")
     autoencoder = new_autoencoder(config) if base is None else _frozen_autoencoder(base)
@@ -75,7 +75,7 @@ def plan_video_base(config: TrainingConfig) -> Plan:
 
 def video_task(
     config: TrainingConfig, data: ClipData, autoencoder: PatchAutoencoder, text_encoder: TextEncoder, unet: VideoUNet
-) -> Task:
+) -> TrainingTask:
     """Denoise clips given their caption, and their first frame if the network has a place for it.
 
     The text is dropped for one clip in ten, the given image never, as in DynamiCrafter.
@@ -89,7 +89,7 @@ def video_task(
     def preview(validation: ValidationConfig) -> Tensor:
         return make_preview(checkpoint, denoiser, data, validation)
 
-    return Task(
+    return TrainingTask(
         name=config.name,
         objective=Objective({"unet": unet, "text_encoder": text_encoder}, partial(denoise, context), config.train.seed),
         data=data,

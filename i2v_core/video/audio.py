@@ -41,7 +41,7 @@ class Audio:
 
     @property
     def is_mixed_down(self) -> bool:
-        """Whether it has more channels than a file holds, which are written as their mean."""
+        """It has more channels than a file holds and is mixed down to their mean."""
         return len(self.samples) not in LAYOUTS
 
     @property

@@ -56,7 +56,7 @@ def open_container(path: Source) -> Iterator[InputContainer]:
 
 
 def codec_name(container: InputContainer, stream: int) -> str:
-    """What a stream without a decoder is coded in: FFmpeg's name, or the file's four letters where it has none."""
+    """Codec of a stream without a decoder: FFmpeg's name, or the file's four letters where it has none."""
     with _LOGGING:
         # PyAV hides streams that it cannot decode; FFmpeg's own description, made as a log, names them.
         level = av.logging.get_level()
@@ -74,7 +74,7 @@ def codec_name(container: InputContainer, stream: int) -> str:
 
 @contextmanager
 def _readable(path: Source) -> Iterator[str | BinaryIO]:
-    """What PyAV opens."""
+    """A source that PyAV opens."""
     if not isinstance(path, str | os.PathLike):
         with path.open() as stream:
             yield stream

@@ -25,7 +25,7 @@ QUALITIES = {"best": 12, "high": 17, "web": 23, "small": 30}
 
 @dataclass(frozen=True)
 class VideoFormat:
-    """How one kind of file is written, in FFmpeg's names.
+    """A kind of file and how it is written, in FFmpeg's names.
 
     `pixels` are by bits per channel, the usual depth first; frames with transparency take those of `alpha`, and lose
     it if there are none. `settings` translates a crf of H.264, `alpha_options` come with transparency. `embeds` says
@@ -55,7 +55,7 @@ class VideoFormat:
 
     @property
     def is_film(self) -> bool:
-        """Whether it is a video to players and editors, and not an animation or pictures."""
+        """It is a video to players and editors, and not an animation or pictures."""
         return self.mime.startswith("video/")
 
     @property

@@ -1,4 +1,4 @@
-"""Where the frames of a video file lie: listed from its packets, or by decoding where their stamps are wrong.
+"""Index of the frames of a video file: listed from its packets, or by decoding where their stamps are wrong.
 
 Containers promise more than they keep: AVI stamps frames in the order of decoding; transport streams begin in the
 middle of a group of pictures, are joined without new stamps, or carry none. So the first frames are decoded and
@@ -27,7 +27,7 @@ Packets = list[tuple[int | None, bool, int]]  # stamp, whether it is a keyframe,
 
 @dataclass(frozen=True)
 class FrameIndex:
-    """Where the frames of a file lie.
+    """Index of a file's frames.
 
     Attributes:
         pts: of all frames, ascending, in units of `time_base` seconds.
@@ -72,7 +72,7 @@ class FrameIndex:
         return max(bisect_right(self.pts, self.pts[0] + (time + slack) / self.time_base) - 1, 0)
 
     def notes(self) -> list[str]:
-        """What a user should know about how this file is read; nothing for most."""
+        """Notes for the user on how this file is read; none for most."""
         told = self.look.notes()
         if self.lost:
             told.append(f"{self.lost} frames at the beginning cannot be decoded and are left out")
@@ -149,7 +149,7 @@ def decode(container: InputContainer, stream: VideoStream) -> Iterator[av.VideoF
 
 
 def _truthful(packets: Packets, seen: list[int | None]) -> bool:
-    """Whether the packets announce just the frames that the decoder gives first."""
+    """The packets announce just the frames that the decoder gives first."""
     announced = [pts for pts, *_ in packets]
     if any(pts is None for pts in announced) or len(set(announced)) != len(announced):
         return False

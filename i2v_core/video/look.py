@@ -1,4 +1,4 @@
-"""How a decoded frame is shown: upright, in square pixels, without combs, in the colors of a standard screen."""
+"""Conversion of decoded frames for display: upright, square pixels, deinterlaced, colors of a standard screen."""
 
 from dataclasses import dataclass
 from fractions import Fraction
@@ -15,7 +15,7 @@ Matrix = tuple[int, int, int, int]
 
 @dataclass(frozen=True)
 class Look:
-    """What players do with the frames of a file before they show them.
+    """The conversions that players apply to a file's frames before they show them.
 
     Attributes:
         height, width: in pixels, after all of it.
@@ -40,7 +40,7 @@ class Look:
         return (width, frame.height) if _axes(frame)[2] else (frame.height, width)
 
     def notes(self) -> list[str]:
-        """What is done to the frames, for reports."""
+        """The conversions in words, for reports."""
         told = {
             f"pixels of {self.aspect.numerator}:{self.aspect.denominator} are made square": self.aspect != 1,
             "mirrored, as players show it": self.mirrored,

@@ -1,4 +1,4 @@
-"""Where the bytes of a video come from: a file, a part of one, or memory."""
+"""Sources of a video's bytes: a file, a part of one, or memory."""
 
 import io
 import os

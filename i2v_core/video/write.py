@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Encoding:
-    """What to make of the frames.
+    """Settings of the encoder.
 
     `format` is a key of `FORMATS`, `crf` H.264's measure of quality (0 to 51, 17 looks lossless) that other formats
     translate, `bits` per channel (None is the format's usual depth), and `plays` how often an animation plays, 0
@@ -67,7 +67,7 @@ class Encoding:
 
 @dataclass(frozen=True)
 class WrittenVideo:
-    """What was written: a file, or a folder of pictures; its sides have grown where the format wants even ones.
+    """A written file, or folder of pictures; its sides have grown where the format wants even ones.
 
     `shown` is the file, or the first picture.
     """

@@ -1,4 +1,4 @@
-"""Adapters in and out: what a method adds to a base model, with the weights of the base that it trained along."""
+"""Adapters in and out: what a method adds to a base model, with the weights of the base that it fine-tuned jointly."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -15,7 +15,7 @@ from ..files import StrPath
 from ..methods import METHODS, Method
 from ..text_files import TextFileError, parse_json
 from .configs import decode_config, read_description
-from .contents import UNET, Part, Tensors, below, check_finite, check_part
+from .contents import UNET, NetworkPart, Tensors, below, check_finite, check_part
 from .files import CheckpointError, read_tensors, write_tensors
 
 FORMAT = "1"
@@ -30,7 +30,7 @@ class AdapterContents:
         kind: key in `METHODS`, the method's word.
         config: of the adapter's module.
         tensors: of the adapter's module.
-        unet: weights of the base that were trained along, by the U-Net's names; they replace the base's.
+        unet: weights of the base that were fine-tuned jointly, by the U-Net's names; they replace the base's.
         metadata: text of the file's header.
     """
 
@@ -87,14 +87,14 @@ def trained_betas(metadata: Mapping[str, str]) -> Betas:
     return cast(Betas, betas)
 
 
-def part_of(kind: str) -> Part:
+def part_of(kind: str) -> NetworkPart:
     """Prefix, configuration and module of a method's adapter files."""
     method = METHODS[kind]
-    return Part(kind, f"{kind}.", (method.config,), method.build)
+    return NetworkPart(kind, f"{kind}.", (method.config,), method.build)
 
 
 def is_adapter(path: StrPath) -> bool:
-    """Whether a readable weights file says of itself that it is an adapter.
+    """A readable weights file says of itself that it is an adapter.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -161,7 +161,7 @@ def save_adapter(
 
     Args:
         kind: key in `METHODS`; the module has a `config` of that kind.
-        unet: weights of the base that were trained along, by the U-Net's names.
+        unet: weights of the base that were fine-tuned jointly, by the U-Net's names.
         metadata: further text for the header, such as `i2v.base_sha256` and `i2v.train_steps`.
         dtype: of the floating-point weights in the file; None keeps theirs.
     """
@@ -190,7 +190,7 @@ def write_adapter(path: StrPath, contents: AdapterContents, *, dtype: torch.dtyp
 
 
 def check_replacement(own: Mapping[str, torch.Tensor], tensors: Mapping[str, torch.Tensor], adapter: str) -> None:
-    """Refuse weights that an adapter trained along if a U-Net, whose weights are `own`, is not their base.
+    """Refuse weights that an adapter fine-tuned jointly if a U-Net, whose weights are `own`, is not their base.
 
     Raises ValueError naming the first weight that this U-Net has not, or has in another shape; `adapter` is what the
     sentence calls the adapter.
@@ -205,7 +205,7 @@ def check_replacement(own: Mapping[str, torch.Tensor], tensors: Mapping[str, tor
 
 
 def mean_weights(given: Iterable[Mapping[str, torch.Tensor]]) -> Tensors:
-    """The weights of the base that adapters trained along; those that several trained are averaged.
+    """The weights of the base that adapters fine-tuned jointly; those that several trained are averaged.
 
     So the order of adapters does not matter. Fine-tuned from one base, weights stay good between one another (model
     soups, arXiv:2203.05482).
@@ -221,6 +221,6 @@ def mean_weights(given: Iterable[Mapping[str, torch.Tensor]]) -> Tensors:
 
 
 def replace_weights(unet: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Put the weights that an adapter trained along into the base's U-Net; raises as `check_replacement` does."""
+    """Put the weights that an adapter fine-tuned jointly into the base's U-Net; raises as `check_replacement` does."""
     check_replacement(unet.state_dict(), tensors, "the adapter")
     unet.load_state_dict(tensors, strict=False)

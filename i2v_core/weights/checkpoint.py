@@ -20,11 +20,11 @@ from ..model.video_unet import VideoUNet
 from ..presets import PRESETS, Preset
 from .companions.autoencoder import load_autoencoder
 from .companions.image import ClipImageEncoder, load_image_encoder, make_image_encoder
+from .companions.known import AUTOENCODER, IMAGE_ENCODER, TEXT_ENCODER
 from .companions.text import ClipTextEncoder, load_text_encoder, make_text_encoder
-from .companions.usual import AUTOENCODER, IMAGE_ENCODER, TEXT_ENCODER
 from .configs import decode_config, read_description, with_packed_header
 from .contents import AUTOENCODER as AUTOENCODER_PART
-from .contents import PARTS, CheckpointContents, Part, Tensors, below, check_finite, check_part
+from .contents import PARTS, CheckpointContents, NetworkPart, Tensors, below, check_finite, check_part
 from .files import CheckpointError, TensorFile, read_tensors, write_tensors
 from .foreign import TEXT_TOWERS, VISION_TOWER, linear_projections, read_foreign
 from .recognize import Dialect
@@ -153,7 +153,7 @@ def save_checkpoint(
 
 
 def _network(
-    part: Part, contents: CheckpointContents, device: torch.device | str, dtype: torch.dtype
+    part: NetworkPart, contents: CheckpointContents, device: torch.device | str, dtype: torch.dtype
 ) -> nn.Module | None:
     config = getattr(contents, f"{part.name}_config")
     if config is None:

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, as tensors with their configurations, before any module is built."""
+"""Contents of a checkpoint, as tensors with their configurations, before any module is built."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -62,7 +62,7 @@ class CheckpointContents:
 
 
 @dataclass(frozen=True)
-class Part:
+class NetworkPart:
     """One network of a checkpoint: its field in `CheckpointContents`, its prefix in a file, its builder.
 
     Its configuration is of one of the types `configs`, told apart by the names of their fields.
@@ -90,15 +90,15 @@ def build_autoencoder(
         return Autoencoder(config, operations=operations).to(dtype=dtype)
 
 
-UNET = Part("unet", "model.diffusion_model.", (VideoUNetConfig,), VideoUNet)
-IMAGE_PROJECTION = Part("image_projection", "image_proj_model.", (ImageProjectionConfig,), ImageProjection)
-AUTOENCODER = Part(
+UNET = NetworkPart("unet", "model.diffusion_model.", (VideoUNetConfig,), VideoUNet)
+IMAGE_PROJECTION = NetworkPart("image_projection", "image_proj_model.", (ImageProjectionConfig,), ImageProjection)
+AUTOENCODER = NetworkPart(
     "autoencoder",
     "first_stage_model.",
     (AutoencoderConfig, PatchAutoencoderConfig, DualReferenceConfig),
     build_autoencoder,
 )
-TEXT_ENCODER = Part("text_encoder", "cond_stage_model.", (TextEncoderConfig,), TextEncoder)
+TEXT_ENCODER = NetworkPart("text_encoder", "cond_stage_model.", (TextEncoderConfig,), TextEncoder)
 PARTS = (UNET, IMAGE_PROJECTION, AUTOENCODER, TEXT_ENCODER)
 
 
@@ -130,7 +130,7 @@ class LimitedLayers:
         return build
 
 
-def check_part(part: Part, config: Any, tensors: Mapping[str, Tensor], *, limited: bool = True) -> None:
+def check_part(part: NetworkPart, config: Any, tensors: Mapping[str, Tensor], *, limited: bool = True) -> None:
     """Compare names, shapes and kind of the tensors with the network of this configuration.
 
     Args:

@@ -39,7 +39,7 @@ class CheckpointError(ValueError):
 
 @dataclass(frozen=True)
 class TensorFile:
-    """What lay in a file: tensors by name, and the text beside them."""
+    """Contents of a weights file: tensors by name, and the text beside them."""
 
     tensors: dict[str, Tensor]
     metadata: dict[str, str]

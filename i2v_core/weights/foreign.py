@@ -167,7 +167,7 @@ def _autoencoder(first_stage: Mapping[str, Tensor]) -> Tensors:
 
 
 def _used(name: str, unet_prefix: str) -> bool:
-    """Whether a tensor becomes part of the contents; a U-Net without prefix takes all that stands beside nothing."""
+    """A tensor becomes part of the contents; a U-Net without prefix takes all that stands beside nothing."""
     parts = (IMAGE_PROJECTION.prefix, *TEXT_TOWERS, VISION_TOWER)
     if name.startswith(AUTOENCODER.prefix):
         return name.removeprefix(AUTOENCODER.prefix).startswith(AUTOENCODER_PARTS)

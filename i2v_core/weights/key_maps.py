@@ -64,7 +64,7 @@ def temporal_to_ldm(name: str) -> str:
 
 @dataclass(frozen=True)
 class Layout:
-    """What decides where diffusers keeps a layer: levels, residual blocks of each, and attention."""
+    """The layout that decides diffusers' names of layers: levels, residual blocks of each, and attention."""
 
     levels: int
     res_blocks: int

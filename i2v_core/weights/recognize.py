@@ -1,4 +1,4 @@
-"""Which network a set of weights belongs to, from names and shapes and never from the file's name."""
+"""Recognition of networks from the names and shapes of their weights, never from the file's name."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""What a weights file is that is not one of ours, as far as its names tell."""
+"""Refusals of weights files that are not ours: what they are, as far as their names tell."""
 
 import re
 from collections.abc import Iterable

@@ -1,4 +1,4 @@
-"""What a checkpoint holds, in words."""
+"""Report of a checkpoint's contents, in words."""
 
 from collections.abc import Iterator, Mapping
 

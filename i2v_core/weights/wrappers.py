@@ -1,4 +1,4 @@
-"""What trainers put around a state dict: mappings that hold it, and components in the names of its tensors."""
+"""Wrappers that trainers put around a state dict: mappings that hold it, and prefixes in the names of its tensors."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -45,6 +45,6 @@ def bare_names(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def outer_prefix(names: Iterable[str], inner: str) -> str:
-    """What stands in front of a name that ends in `inner`; an average's before others, the shortest first."""
+    """Prefixes of names that end in `inner`; an average's before others, the shortest first."""
     found = [name.removesuffix(inner) for name in names if name.endswith(f".{inner}")]
     return min(found, key=lambda prefix: ("ema" not in prefix, len(prefix)), default="")

@@ -1,4 +1,4 @@
-"""Where the host keeps weights; the demo checkpoint of this pack is listed beside the user's own."""
+"""The host's folders of weights; the demo checkpoint of this pack is listed with the user's own."""
 
 from pathlib import Path
 

@@ -17,7 +17,7 @@ from ...i2v_core.model.image_injection import ImageInjection
 from ...i2v_core.model.image_projection import ImageProjection
 from ...i2v_core.video.clip_pixels import clip_pixels
 from ...i2v_core.weights import CheckpointContents
-from ...i2v_core.weights.companions.usual import IMAGE_ENCODER
+from ...i2v_core.weights.companions.known import IMAGE_ENCODER
 from ...i2v_core.weights.contents import below
 from ..convert import pictures_to_core
 from ..sockets import GivenAdapter

@@ -88,8 +88,8 @@ def _is_temporal(unet: Any) -> bool:
 
 
 @dataclass
-class Run:
-    """What the wrappers of one sampler run share; it travels in the run's own `transformer_options`.
+class SamplingRun:
+    """State that the wrappers of one sampler run share; it travels in the run's own `transformer_options`.
 
     Attributes:
         frames: of each clip in the latent.
@@ -147,7 +147,7 @@ class HostLookBack:
         guider = executor.class_obj
         frames = _clip_frames(guider.conds, len(noise))
         first = guider.model_patcher.model.process_latent_in(self.latent)
-        run = Run(frames, slice(0, frames), first, noise[::frames])
+        run = SamplingRun(frames, slice(0, frames), first, noise[::frames])
         guider.model_options.setdefault("transformer_options", {})[RUN] = run
         return _with_first(executor(noise, latent_image, *further, **named), self.latent, frames)
 
@@ -251,7 +251,7 @@ class HostLookBack:
         with layers_after_blocks(executor.class_obj, self.method.module, after_block, frames):
             return executor(*inputs, **conditions)
 
-    def _invert(self, guider: Any, sigmas: Tensor, model_options: Any, run: Run) -> Tensor:
+    def _invert(self, guider: Any, sigmas: Tensor, model_options: Any, run: SamplingRun) -> Tensor:
         """Lead the given image to noise by DDIM inversion with the positive prompt alone; `b c h w` at sigmas[0]."""
         positive = guider.conds.get("positive") or next(iter(guider.conds.values()))
 
@@ -269,7 +269,7 @@ class HostLookBack:
 
 
 class LayerAfterBlock(nn.Module):
-    """What the host's U-Net runs as the last layer of a block."""
+    """A layer that the host's U-Net runs as the last one of a block."""
 
     def __init__(self, update: Callable[[Tensor], Tensor]) -> None:
         super().__init__()
@@ -311,7 +311,7 @@ def clean_state(model: Any, first: Tensor, sigma: Tensor) -> Tensor:
     return first / sampling.calculate_input(append_dims(sigma, first), torch.ones_like(first))
 
 
-def _run(model_options: Any) -> Run | None:
+def _run(model_options: Any) -> SamplingRun | None:
     return (model_options or {}).get("transformer_options", {}).get(RUN)
 
 
@@ -328,7 +328,7 @@ def _with_first(rows: Tensor, first: Tensor, frames: int) -> Tensor:
 
 
 def _as_noise(
-    state: Tensor, guider: Any, sampler: Any, sigmas: Tensor, latent_image: Tensor | None, run: Run
+    state: Tensor, guider: Any, sampler: Any, sigmas: Tensor, latent_image: Tensor | None, run: SamplingRun
 ) -> Tensor:
     """The noise from which the host's sampler makes this state of frame 0, `b c h w`."""
     origin = torch.zeros_like(state) if latent_image is None else latent_image[:: run.frames]

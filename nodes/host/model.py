@@ -19,7 +19,7 @@ from ...i2v_core.model.video_unet import VideoUNetConfig
 from ...i2v_core.model.visual_detail import first_and_last
 from ...i2v_core.presets import Preset
 from ...i2v_core.weights import CheckpointContents, read_checkpoint
-from ...i2v_core.weights.companions.usual import AUTOENCODER, IMAGE_ENCODER, IMAGE_PROJECTION, TEXT_ENCODER
+from ...i2v_core.weights.companions.known import AUTOENCODER, IMAGE_ENCODER, IMAGE_PROJECTION, TEXT_ENCODER
 from ..convert import clips_to_rows, latent_size, rows_to_clips
 from .image_projection import HostImageProjection
 from .network import HostVideoUNet, clip_frames
@@ -35,7 +35,7 @@ HINT = "connect I2V Conditioning between the text and the sampler, for positive 
 
 
 class VideoModelConfig(comfy.supported_models_base.BASE):
-    """What the host's base model wants to know about a checkpoint."""
+    """A checkpoint's configuration in the host's terms."""
 
     unet_extra_config: ClassVar[dict[str, Any]] = {}
     # With it the host expects 1.7 GiB for a guidance branch of DynamiCrafter 1024; docs/memory.md counts half of it.
@@ -90,7 +90,7 @@ class VideoModel(comfy.model_base.BaseModel):
         return 0.0 if origin is None else origin
 
     def state_dict_for_saving(self, *states: Any, **named: Any) -> dict[str, Tensor]:
-        """What Save Checkpoint and Save Model of the host write; newer hosts hand the U-Net's weights in, too."""
+        """State dict for the host's Save Checkpoint and Save Model; newer hosts hand the U-Net's weights in, too."""
         given = inspect.signature(super().state_dict_for_saving).bind(*states, **named).arguments
         kinds = ("clip_state_dict", "vae_state_dict", "clip_vision_state_dict")
         clip, vae, vision = (given.pop(kind, None) for kind in kinds)

@@ -217,12 +217,12 @@ def network_call(
 
 
 def control_seams(control: Control | None, blocks: int, frames: int, dtype: torch.dtype) -> Seams:
-    """What ControlNets and T2I-Adapters add."""
+    """Contributions of ControlNets and T2I-Adapters."""
     return Seams(control_residuals(control, blocks, frames, dtype), control_after_input(control))
 
 
 def control_residuals(control: Control | None, blocks: int, frames: int, dtype: torch.dtype) -> Residuals | None:
-    """What a ControlNet adds to the skips and the middle; the host lists it from the first input block on.
+    """A ControlNet's residuals for the skips and the middle; the host lists them from the first input block on.
 
     A list shorter than `blocks` belongs to the deepest ones, since the host takes from its end.
     """
@@ -239,7 +239,7 @@ def control_residuals(control: Control | None, blocks: int, frames: int, dtype: 
 
 
 def control_after_input(control: Control | None) -> AfterBlock | None:
-    """What a T2I-Adapter adds to the output of the input blocks, listed from the last one on."""
+    """A T2I-Adapter's residuals for the output of the input blocks, listed from the last one on."""
     added = (control or {}).get("input") or []
     if not any(rows is not None for rows in added):
         return None

@@ -1,4 +1,4 @@
-"""Where the host wants files, what it embeds in them, and which of a node's outputs anybody reads."""
+"""The host's output files, the metadata it embeds in them, and which of a node's outputs are read."""
 
 import json
 import logging
@@ -91,7 +91,7 @@ def embedded_metadata(prompt: object, extra: Mapping[str, Any] | None) -> dict[s
 
 
 def is_linked(prompt: Any, node: str | None, slot: int) -> bool:
-    """Whether an output of a node is connected in a graph in API form; yes where that cannot be told."""
+    """An output of a node is connected in a graph in API form; true where that cannot be told."""
     if not isinstance(prompt, Mapping) or node not in prompt:
         return True
     return (node, slot) in _links(prompt)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ...i2v_core.methods import NetworkCall
 from ...i2v_core.model.attention import Attention, KeysValues, TransformerBlock
-from ...i2v_core.model.parts import per_row
+from ...i2v_core.model.chunking import per_row
 from ...i2v_core.model.seams import BlockAddress, Seams
 from ..convert import clips_to_rows, rows_to_clips
 
@@ -74,7 +74,7 @@ class CallPatches:
         rows: what the network was called with, `(n b t) c h w`.
         call: the same as the core's call.
         channels: of the first level.
-        host_inputs: what else a patch may be told: `emb` is added, the rest are the host's `timesteps`, `y`.
+        host_inputs: what else the patch after the middle block is told, the host's `timesteps` and `y`.
     """
 
     def __init__(
@@ -118,7 +118,9 @@ class CallPatches:
         # Copies: patches write into what they get, and the skip belongs to others, too.
         h, *skip = (clips_to_rows(each).contiguous() for each in features)
         block = self.options.get("block")
-        if block is not None and block[0] == "input" and self.patches.get("input_block_patch_after_skip"):
+        # An output block that follows an input block begins with what a step cache kept.
+        after_input = block is not None and block[0] == "input" and address.part != "output"
+        if after_input and self.patches.get("input_block_patch_after_skip"):
             h = self._in_turn("input_block_patch_after_skip", h.clone())
         if block is not None and block[0] == "middle":
             for patch in self.patches.get("middle_block_after_patch", ()):

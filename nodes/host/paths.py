@@ -33,7 +33,7 @@ def checked_name(name: str, what: str) -> str:
 
 
 def checked_prefix(prefix: str, what: str, root: str) -> str:
-    """Where new files go below a folder of the host: names with slashes between them, such as `I2V/clip`.
+    """Check a prefix of new files below a folder of the host: names with slashes between them, such as `I2V/clip`.
 
     Raises ValueError for anything else, and for a folder that is a link to elsewhere.
     """
@@ -93,7 +93,7 @@ def _starts_with(path: PurePath, root: Path) -> bool:
 
 
 def _is_below(path: Path, roots: list[Path]) -> bool:
-    """Whether a path ends below one of the folders once every link is followed."""
+    """A path ends below one of the folders once every link is followed."""
     try:
         found = path.resolve()
         return any(found == own or own in found.parents for own in _resolved(roots))

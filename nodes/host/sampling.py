@@ -45,7 +45,7 @@ class ClipSampling(comfy.model_sampling.ModelSamplingDiscrete, comfy.model_sampl
 
 
 def in_range(sampling: Any, sigmas: Tensor | None, start_percent: float, end_percent: float) -> bool:
-    """Whether a noise level lies in this part of the sampling, as the host's nodes count it; None always does."""
+    """A noise level lies in this part of the sampling, as the host's nodes count it; None always does."""
     if sigmas is None:
         return True
     sigma = sigmas.max().item()

@@ -1,4 +1,4 @@
-"""What the host's nodes that save models write of ours, so that Load I2V Checkpoint reads it again."""
+"""State dicts for the host's nodes that save models, so that Load I2V Checkpoint reads ours again."""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +10,15 @@ from torch import Tensor
 from ...i2v_core.weights import CheckpointContents, CheckpointError
 from ...i2v_core.weights.checkpoint import header
 from ...i2v_core.weights.configs import packed_header
-from ...i2v_core.weights.contents import AUTOENCODER, IMAGE_PROJECTION, TEXT_ENCODER, Part, Tensors, below, check_part
+from ...i2v_core.weights.contents import (
+    AUTOENCODER,
+    IMAGE_PROJECTION,
+    TEXT_ENCODER,
+    NetworkPart,
+    Tensors,
+    below,
+    check_part,
+)
 from ...i2v_core.weights.foreign import TEXT_TOWERS, VISION_TOWER
 from ...i2v_core.weights.recognize import recognize_autoencoder
 from .clip import NAME
@@ -22,7 +30,7 @@ TOWER = re.compile(r"clip_[a-z]\.transformer\.")  # the host's module around a C
 
 @dataclass(frozen=True)
 class SavedParts:
-    """What stands in a file beside the U-Net: what the model came from, without tensors, and its image projection."""
+    """Parts of a file beside the U-Net: the description of the model's source, and its image projection."""
 
     contents: CheckpointContents
     projection: HostImageProjection | None
@@ -84,7 +92,7 @@ def _autoencoder_config(known: CheckpointContents, tensors: Tensors) -> Any:
     return replace(config, **known_scale)
 
 
-def _check(part: Part, config: Any, tensors: Tensors, label: str) -> None:
+def _check(part: NetworkPart, config: Any, tensors: Tensors, label: str) -> None:
     if config is None:
         raise _not_kept(label, "the model's own file has none")
     try:

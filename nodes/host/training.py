@@ -16,14 +16,14 @@ from comfy_execution.graph_utils import ExecutionBlocker
 from PIL import Image
 
 from ...i2v_core.files import atomic_path
-from ...i2v_core.training.brief import newest_preview
 from ...i2v_core.training.config import TrainingConfig
 from ...i2v_core.training.config_file import write_config
 from ...i2v_core.training.log import read_progress
-from ...i2v_core.training.process import train_apart
+from ...i2v_core.training.process import train_in_subprocess
+from ...i2v_core.training.short_config import newest_preview
 from .paths import existing_path
 from .progress import progress
-from .training_runs import TRAININGS, Run, digest, remember
+from .training_runs import TRAININGS, TrainingRun, digest, remember
 
 logger = logging.getLogger(__name__)
 
@@ -39,12 +39,12 @@ def data_folder(text: str) -> Path | None:
 
 
 def cache_folder() -> Path:
-    """Where trainings from the canvas keep what they found out about clips; no run can have this name."""
+    """Cache folder of trainings from the canvas; no run can have this name."""
     return Path(folder_paths.get_output_directory(), TRAININGS, ".cache").absolute()
 
 
 def training_device() -> Literal["auto", "cpu"]:
-    """What the host itself runs on."""
+    """The device that the host itself runs on."""
     return "cpu" if args.cpu else "auto"
 
 
@@ -53,7 +53,7 @@ def nothing() -> Any:
     return ExecutionBlocker(None)
 
 
-def train(config: TrainingConfig, run: Run) -> Path:
+def train(config: TrainingConfig, run: TrainingRun) -> Path:
     """Train in a process of its own and put the result where Load I2V Adapter lists it; progress shows on the node.
 
     Raises ValueError with the process's own sentence if it fails, and what the host raises when it is canceled.
@@ -65,7 +65,7 @@ def train(config: TrainingConfig, run: Run) -> Path:
     remember(run, settings)
     run.folder.mkdir(parents=True, exist_ok=True)
     write_config(config, run.folder / "train.toml")
-    train_apart(run.folder / "train.toml", run.folder / "train.log", _watch(run.folder))
+    train_in_subprocess(run.folder / "train.toml", run.folder / "train.log", _watch(run.folder))
     run.result.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(run.result) as temporary:
         shutil.copyfile(run.folder / run.result.name, temporary)
@@ -73,13 +73,15 @@ def train(config: TrainingConfig, run: Run) -> Path:
     return run.result
 
 
-def plan(config: TrainingConfig, run: Run) -> str:
-    """What `train` would do, in lines for people; nothing is left of it."""
+def plan(config: TrainingConfig, run: TrainingRun) -> str:
+    """Plan of a training, in lines for people; nothing is left of it."""
     _make_room()
     update = progress(1)
     with tempfile.TemporaryDirectory() as folder:
         write_config(_kept_in(config, Path(folder)), Path(folder, "train.toml"))
-        told = train_apart(Path(folder, "train.toml"), Path(folder, "train.log"), partial(update, 0), dry_run=True)
+        told = train_in_subprocess(
+            Path(folder, "train.toml"), Path(folder, "train.log"), partial(update, 0), dry_run=True
+        )
     return "\n".join(filter(None, (told, run.note)))
 
 

@@ -1,4 +1,4 @@
-"""Which trainings were begun from the canvas, so that a workflow goes on with its own and with nothing else.
+"""Register of trainings from the canvas, so that a workflow goes on with its own and with nothing else.
 
 A name and a digest of the settings make a run. What was begun is written in a folder of the host that its HTTP routes
 cannot reach: a folder that somebody uploaded to the place of a run is none of ours, and is never read or written.
@@ -32,7 +32,7 @@ FREE = ("train.output_dir", "train.output_name", "train.max_train_steps", "train
 
 
 @dataclass(frozen=True)
-class Run:
+class TrainingRun:
     """One training from the canvas.
 
     Attributes:
@@ -48,13 +48,13 @@ class Run:
     asked: str
 
     def preview_item(self, preview: Path) -> dict[str, Any]:
-        """What the interface needs to play a preview."""
+        """A preview in the form that the interface plays."""
         subfolder = preview.parent.relative_to(Path(folder_paths.get_output_directory()).absolute()).as_posix()
         return {"filename": preview.name, "subfolder": subfolder, "type": "output", "format": "video/mp4"}
 
     @property
     def note(self) -> str:
-        """What to tell of the name; empty if it is the one that was asked for."""
+        """A note on the name; empty if it is the one that was asked for."""
         if self.name == self.asked:
             return ""
         return f"There is another training or file of the name '{self.asked}', which stays: this one is '{self.name}'."
@@ -72,7 +72,7 @@ def digest(config: TrainingConfig) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
-def find_run(asked: str, settings: str) -> Run:
+def find_run(asked: str, settings: str) -> TrainingRun:
     """The run of this name and digest that was begun here, or the first that is free of NAME, NAME_2, NAME_3, ..."""
     begun = _read()
     numbers = (int(match[1] or 1) for folder in begun if (match := _numbered(asked).fullmatch(Path(folder).name)))
@@ -81,7 +81,7 @@ def find_run(asked: str, settings: str) -> Run:
     return next(chain(own, free))
 
 
-def remember(run: Run, settings: str) -> None:
+def remember(run: TrainingRun, settings: str) -> None:
     """Write down that this run is ours, and what its file is like if there is one."""
     kept = {folder: begun for folder, begun in _read().items() if Path(folder).exists()}
     place = _register()
@@ -90,23 +90,23 @@ def remember(run: Run, settings: str) -> None:
         temporary.write_text(json.dumps({**kept, str(run.folder): [settings, _state(run.result)]}), encoding="utf-8")
 
 
-def _run(asked: str, number: int) -> Run:
+def _run(asked: str, number: int) -> TrainingRun:
     name = asked if number == 1 else f"{asked}_{number}"
     folder = Path(folder_paths.get_output_directory(), TRAININGS, name).absolute()
     result = Path(folder_paths.get_folder_paths("model_patches")[0], f"{name}.safetensors").absolute()
-    return Run(name, folder, result, asked)
+    return TrainingRun(name, folder, result, asked)
 
 
 def _numbered(asked: str) -> re.Pattern[str]:
     return re.compile(re.escape(asked) + r"(?:_([2-9]|[1-9][0-9]{1,5}))?")
 
 
-def _goes_on(run: Run, begun: Mapping[str, Any], settings: str) -> bool:
-    """Whether this run is ours, has these settings, and its file is still the one that it made."""
+def _goes_on(run: TrainingRun, begun: Mapping[str, Any], settings: str) -> bool:
+    """This run is ours, has these settings, and its file is still the one that it made."""
     return run.folder.is_dir() and begun.get(str(run.folder)) == [settings, _state(run.result)]
 
 
-def _is_taken(run: Run) -> bool:
+def _is_taken(run: TrainingRun) -> bool:
     return os.path.lexists(run.folder) or os.path.lexists(run.result)
 
 

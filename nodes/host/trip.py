@@ -27,7 +27,7 @@ KEY, KIND, AUTO = "i2v_trip", "temporal_noise_fusion", "auto"
 
 @dataclass(frozen=True)
 class TripSettings:
-    """What the node lets a user choose; `position` may be `auto`, the adapter's own."""
+    """Settings of the node; `position` may be `auto`, the adapter's own."""
 
     fusion: Any
     position: Any
@@ -171,6 +171,6 @@ class ResidualPath:
 
 
 def joined_rows(rows: Tensor, frames: int, position: Any) -> Tensor:
-    """What belongs to every frame, for the joined one too; `(b t) ...` to `(b t+1) ...`."""
+    """Repeat per-frame rows for the joined frame: `(b t) ...` to `(b t+1) ...`."""
     clips = rearrange(rows, "(b t) ... -> b t ...", t=frames)
     return rearrange(repeat_edge(clips, position), "b t ... -> (b t) ...")

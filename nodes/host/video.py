@@ -1,4 +1,4 @@
-"""What lies behind the host's VIDEO: a file, a video file in memory, several of them, or frames."""
+"""Sources behind the host's VIDEO: a file, a video file in memory, several of them, or frames."""
 
 import io
 import logging

@@ -18,7 +18,7 @@ from i2v_core.model.image_encoder import ImageEncoderConfig
 from i2v_core.model.image_injection import ImageAdapter, ImageAdapterConfig, ImageInjectionConfig, find_image_sites
 from i2v_core.model.image_projection import ImageProjectionConfig
 from i2v_core.sampling import SamplingConfig, per_clip_noise, sample
-from i2v_core.training.recipe import fitted_autoencoder, new_networks, new_preset
+from i2v_core.training.new_model import fitted_autoencoder, new_networks, new_preset
 from tests.core.training.small import small_recipe
 from tests.core.weights.small import seed
 

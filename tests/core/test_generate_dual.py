@@ -18,7 +18,7 @@ from tests.core.weights.small import seed
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
-    from i2v_core.training.recipe import new_autoencoder, new_networks, new_preset
+    from i2v_core.training.new_model import new_autoencoder, new_networks, new_preset
 
     recipe = small_recipe(tmp_path_factory.mktemp("recipe"))
     text_encoder, unet = new_networks(recipe)

@@ -13,7 +13,7 @@ from i2v_core.data.moving_crops import MovingCrops
 from i2v_core.generate import GenerateConfig, animate
 from i2v_core.metrics.color_drift import color_drift
 from i2v_core.stories import Part, join_clips, read_story, tell_story
-from i2v_core.training.recipe import fitted_autoencoder, new_networks, new_preset
+from i2v_core.training.new_model import fitted_autoencoder, new_networks, new_preset
 from i2v_core.video import clip_to_frames
 from tests.core.training.small import small_recipe
 

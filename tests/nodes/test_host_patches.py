@@ -167,6 +167,29 @@ def test_what_no_layer_asks_for_is_named_once(models: Models, caplog: pytest.Log
     assert sum("'double_block'" in record.message for record in caplog.records) == 1
 
 
+def test_a_step_cache_keeps_what_patches_left_and_tells_replaced_attentions_apart(
+    models: Models, core: Callable[[str], Any]
+) -> None:
+    unet, caching = models[1].model.diffusion_model, core("model.step_cache")
+    cache = caching.StepCache(caching.StepCacheConfig(bound=1.0, outer=1))
+    x, text, times = torch.randn(3, 4, 8, 8), torch.randn(1, 7, 64).expand(3, -1, -1), torch.full((3,), 300.0)
+
+    def scaled(h: torch.Tensor, options: Any) -> torch.Tensor:
+        return h.mul_(1.5)
+
+    def run(**replaced: Any) -> torch.Tensor:
+        patches = {"input_block_patch_after_skip": [scaled], "output_block_patch": [lambda h, s, _: (h.mul_(2), s)]}
+        options = {"patches": patches, "patches_replace": replaced, "i2v_step_cache": cache, "cond_or_uncond": [0]}
+        return unet(x, times, text, transformer_options=options)
+
+    full = run()
+    assert torch.equal(run(), full)
+    assert (cache.computed, cache.reused) == (1, 1)
+    perturbed = run(attn1={("middle", 0): lambda q, k, v, _: v})
+    assert distance(perturbed, full) > 1e-3
+    assert cache.computed == 2
+
+
 def test_patches_act_on_a_video_model_with_image_tokens(
     pack: ModuleType, save: Callable[..., Any], load: Callable[[Any], Any], core: Callable[[str], Any]
 ) -> None:

@@ -1,4 +1,4 @@
-"""What raters see, and in which order: random, blind and balanced.
+"""Design of a user study: what raters see in which order, random, blind and balanced.
 
 Pairs as in TRIP (section 4.1): two clips made from the same inputs, the better one is chosen. Scales as in DreamVideo
 (section 5.7): one clip, five levels.
@@ -111,5 +111,5 @@ def plan(trials: Sequence[Trial], config: StudyConfig) -> list[list[Showing]]:
 
 
 def clip_id(config: StudyConfig, label: str, item: str) -> str:
-    """What a clip is called where raters can read it; it does not tell the label."""
+    """Name of a clip where raters can read it; it does not tell the label."""
     return hashlib.sha256(f"{config.seed}/{label}/{item}".encode()).hexdigest()[:12]

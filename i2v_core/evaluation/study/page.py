@@ -62,7 +62,7 @@ def _ids(config: StudyConfig, trials: Sequence[Trial], trial: int, labels: Seque
 
 
 def _sources(videos: dict[str, Path], output: Path) -> dict[str, str]:
-    """Where the page finds each video: all inside itself, or all beside itself, so that neither tells its maker."""
+    """Sources of the videos for the page: all inside itself, or all beside it, so that none tells its maker."""
     sizes = [path.stat().st_size for path in videos.values()]
     if max(sizes) <= EMBED_ONE and sum(sizes) <= EMBED_ALL:
         return {

@@ -29,7 +29,7 @@ BATCH = 32
 
 
 @dataclass(frozen=True)
-class ClipEncoder:
+class ClipModel:
     """Frames and texts to embeddings of one space.
 
     Attributes:
@@ -76,7 +76,7 @@ def preprocess(clip: Tensor, size: int) -> Tensor:
     return rearrange(pixels, "t h w c -> t c h w").contiguous()
 
 
-def load_clip(path: StrPath | None, *, device: str = "cpu", quick_gelu: bool | None = None) -> ClipEncoder:
+def load_clip(path: StrPath | None, *, device: str = "cpu", quick_gelu: bool | None = None) -> ClipModel:
     """Load CLIP from a transformers folder or a file in OpenCLIP's layout.
 
     Args:
@@ -93,7 +93,7 @@ def load_clip(path: StrPath | None, *, device: str = "cpu", quick_gelu: bool | N
     return _from_open_clip(found, device, quick_gelu)
 
 
-def _from_transformers(folder: Path, device: str) -> ClipEncoder:
+def _from_transformers(folder: Path, device: str) -> ClipModel:
     transformers = optional_module("transformers")
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"'{folder}' has no config.json: expected a transformers folder of a CLIP model.")
@@ -111,7 +111,7 @@ def _from_transformers(folder: Path, device: str) -> ClipEncoder:
             tokens = tokenizer(sentences, padding=True, truncation=True, max_length=length, return_tensors="pt")
             return _features(model.get_text_features(**tokens.to(device)))
 
-    return ClipEncoder(
+    return ClipModel(
         f"CLIP {folder.name}",
         model.config.vision_config.image_size,
         lambda pictures: _features(model.get_image_features(pixel_values=pictures.to(device))),
@@ -131,7 +131,7 @@ def _features(output: Any) -> Tensor:
     return output if isinstance(output, Tensor) else output.pooler_output
 
 
-def _from_open_clip(file: Path, device: str, quick_gelu: bool | None) -> ClipEncoder:
+def _from_open_clip(file: Path, device: str, quick_gelu: bool | None) -> ClipModel:
     open_clip = optional_module("open_clip")
     tensors = dict(load_torchscript(file, "cpu").state_dict()) if is_torchscript(file) else state_dict(file)
     tensors = {name.removeprefix("module."): tensor.float() for name, tensor in tensors.items()}
@@ -144,7 +144,7 @@ def _from_open_clip(file: Path, device: str, quick_gelu: bool | None) -> ClipEnc
     load_weights(model, tensors, file, "a CLIP in OpenCLIP's layout")
     model = model.to(device)
     tokenize = open_clip.SimpleTokenizer(context_length=config["text_cfg"]["context_length"])
-    return ClipEncoder(
+    return ClipModel(
         f"CLIP {file.stem}",
         config["vision_cfg"]["image_size"],
         lambda pictures: model.encode_image(pictures.to(device)),

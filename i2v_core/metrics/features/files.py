@@ -1,4 +1,4 @@
-"""Which weights each network needs, where they usually come from, and reading them. Nothing is ever downloaded."""
+"""Weights of the feature networks: each one's file, its usual source, and reading it. Nothing is ever downloaded."""
 
 import importlib
 import warnings
@@ -17,7 +17,7 @@ from ...weights.files import CheckpointError, read_tensors
 
 @dataclass(frozen=True)
 class WeightsSource:
-    """What a user must bring: the file's usual name, its source, and its hash as far as one is published."""
+    """A weights file to bring: its usual name, its source, and its hash as far as one is published."""
 
     metrics: str
     file: str
@@ -97,7 +97,7 @@ def load_weights(network: torch.nn.Module, tensors: dict[str, Tensor], path: Pat
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether a file is a TorchScript archive, told by its content."""
+    """Tell from a file's content that it is a TorchScript archive."""
     if not path.is_file() or not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:

@@ -2,8 +2,8 @@
 
 from .autoencoder import load_autoencoder
 from .image import ClipImageConfig, ClipImageEncoder, load_image_encoder
+from .known import AUTOENCODER, IMAGE_ENCODER, TEXT_ENCODER, Companion
 from .text import ClipTextConfig, ClipTextEncoder, load_text_encoder
-from .usual import AUTOENCODER, IMAGE_ENCODER, TEXT_ENCODER, Companion
 
 __all__ = [
     "AUTOENCODER",

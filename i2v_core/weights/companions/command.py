@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from .usual import AUTOENCODER, IMAGE_ENCODER, TEXT_ENCODER
+from .known import AUTOENCODER, IMAGE_ENCODER, TEXT_ENCODER
 
 COMPANIONS = (AUTOENCODER, TEXT_ENCODER, IMAGE_ENCODER)
 
@@ -17,11 +17,11 @@ def add_base_arguments(sub: argparse.ArgumentParser, default: Path) -> None:
     for companion in COMPANIONS:
         sub.add_argument(
             f"--{companion.option}", metavar="FILE",
-            help=f"{companion.what}, where the checkpoint holds none: {'; '.join(companion.usual.values())}",
+            help=f"{companion.what}, where the checkpoint holds none: {'; '.join(companion.known.values())}",
         )  # fmt: skip
 
 
 def base_files(arguments: argparse.Namespace) -> dict[str, Any]:
-    """What these options say, as keyword arguments of `load_checkpoint`."""
+    """These options as keyword arguments of `load_checkpoint`."""
     names = ("preset", *(companion.argument for companion in COMPANIONS))
     return {name: getattr(arguments, name) for name in names}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ...files import StrPath
 from ...video.clip_pixels import clip_pixels
-from ..contents import Part, Tensors
+from ..contents import NetworkPart, Tensors
 from ..files import CheckpointError, read_tensors
 from ..foreign import VISION_TOWER
 from ..recognize import Shapes
@@ -93,7 +93,7 @@ def build_image_tower(
     return build_tower(lambda: CLIPVisionModel(described), "vision_model", device, dtype)
 
 
-IMAGE = Part("image_encoder", "", (ClipImageConfig,), build_image_tower)
+IMAGE = NetworkPart("image_encoder", "", (ClipImageConfig,), build_image_tower)
 
 
 def make_image_encoder(

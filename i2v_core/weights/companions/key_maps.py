@@ -47,7 +47,7 @@ VAE_ATTENTION = {"to_q": "q", "query": "q", "to_k": "k", "key": "k", "to_v": "v"
 
 
 def is_open_clip(tensors: Mapping[str, Tensor]) -> bool:
-    """Whether a tower without prefix has OpenCLIP's names."""
+    """A tower without prefix has OpenCLIP's names."""
     return any(name.startswith("transformer.resblocks.") for name in tensors)
 
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ...files import StrPath
-from ..contents import Part, Tensors
+from ..contents import NetworkPart, Tensors
 from ..files import CheckpointError, read_tensors
 from ..foreign import TEXT_TOWERS
 from ..recognize import Shapes
@@ -129,7 +129,7 @@ def build_text_tower(
     return build_tower(lambda: CLIPTextModel(described), "text_model", device, dtype)
 
 
-TEXT = Part("text_encoder", "", (ClipTextConfig,), build_text_tower)
+TEXT = NetworkPart("text_encoder", "", (ClipTextConfig,), build_text_tower)
 
 
 def make_text_encoder(

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..contents import Part, Tensors, check_part
+from ..contents import NetworkPart, Tensors, check_part
 from ..files import CheckpointError
 
 MOST_NUMBERS = 1 << 31  # ViT-bigG, the largest in public, has 1.8 billion
@@ -24,7 +24,9 @@ def build_tower(
     return getattr(tower, inner, tower)
 
 
-def load_tower(part: Part, config: Any, tensors: Tensors, device: torch.device | str, dtype: torch.dtype) -> nn.Module:
+def load_tower(
+    part: NetworkPart, config: Any, tensors: Tensors, device: torch.device | str, dtype: torch.dtype
+) -> nn.Module:
     """Build a tower and give it those of the tensors that it has.
 
     Raises CheckpointError naming what is missing or misshapen.

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from i2v_core.data import CachedClips, Encoders, fill_cache, open_data, weights_hash
+from i2v_core.data import CachedClips, CacheEncoders, fill_cache, open_data, weights_hash
 from i2v_core.data.file_clips import FileClips
 from i2v_core.video import write_video
 from tests.core.data.written import config, panned, record_labeled, record_scenes, record_variable
@@ -33,7 +33,7 @@ def encode_texts(captions: list[str]) -> tuple[Tensor, Tensor]:
 
 
 AUTOENCODER = small_autoencoder().requires_grad_(False)
-ENCODERS = Encoders(AUTOENCODER, weights_hash(AUTOENCODER), encode_texts, "texts 1")
+ENCODERS = CacheEncoders(AUTOENCODER, weights_hash(AUTOENCODER), encode_texts, "texts 1")
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from i2v_core.data.clip import seeded
-from i2v_core.data.sampling import Window, draw_window, make_timeline
+from i2v_core.data.sampling import ClipWindow, draw_window, make_timeline
 from i2v_core.video import FrameIndex
 from tests.core.data.written import config
 from tests.core.video.numbered import GAPS
@@ -27,7 +27,7 @@ def uneven() -> FrameIndex:
 
 def drawn(
     index: FrameIndex, cuts: tuple[int, ...] = (), run_frames: int = 0, draws: int = 200, **changes: object
-) -> list[Window]:
+) -> list[ClipWindow]:
     timeline, settings = make_timeline(index, cuts, run_frames), config(Path("none"), **changes)
     return [draw_window(timeline, settings, seeded(0, item)) for item in range(draws)]
 

@@ -9,7 +9,7 @@ import torch
 import dev
 from i2v_core.data.moving_crops import MOTIONS
 from i2v_core.evaluation.controls import control_clips
-from i2v_core.evaluation.measures import MEASURES, Encoders, Sample, asked_motion, measure_clip
+from i2v_core.evaluation.measures import MEASURES, FeatureEncoders, Sample, asked_motion, measure_clip
 from i2v_core.metrics.distribution import frechet_distance, kernel_distance
 from i2v_core.metrics.features.clip import load_clip
 from i2v_core.metrics.features.flow import weightless_flow
@@ -18,20 +18,20 @@ from tests.core.evaluation.small_clips import moving_crops
 from tests.core.metrics.features.small_clip import open_clip_file
 
 COUNT = 14
-ABSENT = Encoders("no CLIP here", "no CLIP here", "no flow here")
+ABSENT = FeatureEncoders("no CLIP here", "no CLIP here", "no flow here")
 # CLIP's weights are not shipped: with seeded ones pictures are told apart, but words mean nothing.
 NEEDS_TRAINED_WEIGHTS = {"clipsim"}
 
 
 @pytest.fixture(scope="module")
-def encoders(tmp_path_factory: pytest.TempPathFactory) -> Encoders:
+def encoders(tmp_path_factory: pytest.TempPathFactory) -> FeatureEncoders:
     path = open_clip_file(tmp_path_factory.mktemp("clip") / "seeded.pt", openai=True)
     clip = load_clip(path)
-    return Encoders(clip.encode_frames, clip.encode_text, weightless_flow().estimate)
+    return FeatureEncoders(clip.encode_frames, clip.encode_text, weightless_flow().estimate)
 
 
 @pytest.fixture(scope="module")
-def rows(encoders: Encoders) -> dict[str, list[Sample]]:
+def rows(encoders: FeatureEncoders) -> dict[str, list[Sample]]:
     """Samples of the control rows by name."""
     samples: dict[str, list[Sample]] = {}
     for i in range(COUNT):
@@ -119,5 +119,5 @@ def test_the_encoder_runs_once_for_all_measures(tmp_path: Path) -> None:
         return clip.mean((-1, -2)).T + 2
 
     clip = moving_crops().clip(0).pixels
-    measure_clip(Sample(clip, Encoders(frames, "no text", "no flow"), reference=clip))
+    measure_clip(Sample(clip, FeatureEncoders(frames, "no text", "no flow"), reference=clip))
     assert sorted(calls) == [1, 1, 8]

@@ -14,9 +14,9 @@ from i2v_core.conditions import Conditions
 from i2v_core.denoiser import Denoiser
 from i2v_core.methods import METHODS, Method, NetworkCall, Training, register
 from i2v_core.model.seams import Seams
-from i2v_core.training.brief import report
 from i2v_core.training.methods import find_method, run
-from i2v_core.training.recipe import new_autoencoder, new_networks, new_preset
+from i2v_core.training.new_model import new_autoencoder, new_networks, new_preset
+from i2v_core.training.short_config import report
 from i2v_core.weights import Checkpoint, is_adapter, load_adapter, load_checkpoint
 from tests.core.training.small import adapter_config, small_recipe
 from tests.core.weights.small import seed

@@ -19,7 +19,7 @@ from i2v_core.training.config import (
     TrainConfig,
     TrainingConfig,
 )
-from i2v_core.training.engine import Task
+from i2v_core.training.engine import TrainingTask
 
 
 def small_recipe(folder: Path, steps: int = 4) -> TrainingConfig:
@@ -67,13 +67,13 @@ def adapter_config(base: Path, method: str, config: TrainingConfig, folder: Path
     )
 
 
-def first_batch(task: Task, size: int = 2, first: int = 0) -> ClipBatch:
+def first_batch(task: TrainingTask, size: int = 2, first: int = 0) -> ClipBatch:
     """The first clips of a task's data, as its objective sees them."""
     data = Items(task.data)
     return encode_clips(collate([data[first + i] for i in range(size)]), task.autoencoder)
 
 
-def silent(task: Task) -> list[str]:
+def silent(task: TrainingTask) -> list[str]:
     """Trained parameters that the loss does not reach."""
     trained = {name: p for name, p in task.objective.named_parameters() if p.requires_grad}
     for parameter in trained.values():

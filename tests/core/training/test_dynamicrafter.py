@@ -17,11 +17,11 @@ from i2v_core.model.image_encoder import ImageEncoder, ImageEncoderConfig
 from i2v_core.model.image_injection import ImageAdapter
 from i2v_core.model.video_unet import VideoUNet
 from i2v_core.training.config import ConditioningConfig, OptimConfig, TrainingConfig
-from i2v_core.training.engine import Task
+from i2v_core.training.engine import TrainingTask
 from i2v_core.training.image_encoder import pretrain_image_encoder, random_view, trained_image_encoder
 from i2v_core.training.methods import adapter_task, run
+from i2v_core.training.new_model import new_autoencoder, new_networks, new_preset
 from i2v_core.training.objective import with_drops
-from i2v_core.training.recipe import new_autoencoder, new_networks, new_preset
 from i2v_core.weights import Checkpoint, load_adapter
 from tests.core.training.small import adapter_config, first_batch, small_recipe, without_time
 from tests.core.weights.small import seed
@@ -56,7 +56,7 @@ def config_of(
     return replace(config, optim=OptimConfig(param_groups={"adapter": 1e-2, "unet": 1e-2}, lr_warmup_steps=2))
 
 
-def parts(task: Task) -> tuple[ImageAdapter, torch.nn.Module]:
+def parts(task: TrainingTask) -> tuple[ImageAdapter, torch.nn.Module]:
     adapter = task.objective.networks["adapter"]
     assert isinstance(adapter, ImageAdapter)
     return adapter, task.objective.networks["unet"]

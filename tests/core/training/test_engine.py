@@ -25,7 +25,7 @@ from i2v_core.training.config import EmaConfig, LoggingConfig, TrainingConfig, V
 from i2v_core.training.config_file import write_config
 from i2v_core.training.log import Progress, read_log
 from i2v_core.training.methods import plan_run, run
-from i2v_core.training.setup import rate_factor
+from i2v_core.training.optimization import rate_factor
 from i2v_core.training.stop import TrainingCanceled
 from i2v_core.video import read_video
 from tests.core.training.tiny import tiny_config

@@ -15,8 +15,8 @@ from i2v_core.model.video_unet import VideoUNet
 from i2v_core.training.config import ConditioningConfig, OptimConfig, TrainingConfig
 from i2v_core.training.log import read_log
 from i2v_core.training.methods import adapter_task, run
+from i2v_core.training.new_model import new_autoencoder, new_networks, new_preset
 from i2v_core.training.objective import DropMask, draw_drops, with_drops
-from i2v_core.training.recipe import new_autoencoder, new_networks, new_preset
 from i2v_core.weights import Checkpoint, load_adapter
 from tests.core.training.small import adapter_config, first_batch, small_recipe
 from tests.core.weights.small import SMALL_IMAGE_MODEL, seed

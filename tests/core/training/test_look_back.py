@@ -17,7 +17,7 @@ from i2v_core.model.blocks import TemporalConvolution
 from i2v_core.model.look_back import LookBack
 from i2v_core.training.config import TrainingConfig
 from i2v_core.training.methods import adapter_task, run
-from i2v_core.training.recipe import begin_with, fitted_autoencoder, new_networks, new_preset
+from i2v_core.training.new_model import begin_with, fitted_autoencoder, new_networks, new_preset
 from i2v_core.weights import load_adapter
 from tests.core.training.small import adapter_config, first_batch, small_recipe, without_time
 from tests.core.weights.small import seed

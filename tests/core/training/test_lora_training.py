@@ -13,7 +13,7 @@ from i2v_core.training.config import LoraConfig, OptimConfig, TrainingConfig
 from i2v_core.training.log import Progress
 from i2v_core.training.lora import apply_lora
 from i2v_core.training.methods import adapter_task, run
-from i2v_core.training.recipe import new_autoencoder, new_networks, new_preset
+from i2v_core.training.new_model import new_autoencoder, new_networks, new_preset
 from i2v_core.training.stop import TrainingCanceled
 from i2v_core.weights import load_adapter
 from tests.core.training.small import adapter_config, small_recipe

@@ -11,30 +11,30 @@ from diffusers.training_utils import compute_snr
 from i2v_core.diffusion.prediction import Prediction, add_noise, min_snr_weight, target
 from i2v_core.diffusion.schedule import Schedule, ScheduleConfig
 from i2v_core.training.config import ConditioningConfig, DiffusionConfig
-from i2v_core.training.draws import Draws
-from i2v_core.training.log import Window
+from i2v_core.training.log import LogWindow
 from i2v_core.training.methods import adapter_task
 from i2v_core.training.objective import ClipLosses, draw_timesteps
+from i2v_core.training.per_clip_random import PerClipRandom
 from tests.core.training.small import first_batch, silent
 from tests.core.training.tiny import tiny_config
 
 
 def test_a_clip_s_draws_depend_on_seed_and_number_only() -> None:
-    together, alone = Draws.of(3, [7, 8, 9]), Draws.of(3, [8])
+    together, alone = PerClipRandom.of(3, [7, 8, 9]), PerClipRandom.of(3, [8])
     assert torch.equal(together.uniform()[1:2], alone.uniform())
     assert torch.equal(together.normal((2, 3))[1:2], alone.normal((2, 3)))
-    assert not torch.equal(Draws.of(4, [8]).normal((2, 3)), Draws.of(3, [8]).normal((2, 3)))
-    assert not torch.equal(Draws.of(3, [7]).normal((2, 3)), Draws.of(3, [8]).normal((2, 3)))
+    assert not torch.equal(PerClipRandom.of(4, [8]).normal((2, 3)), PerClipRandom.of(3, [8]).normal((2, 3)))
+    assert not torch.equal(PerClipRandom.of(3, [7]).normal((2, 3)), PerClipRandom.of(3, [8]).normal((2, 3)))
 
 
 def test_noise_is_the_same_however_much_else_is_drawn() -> None:
-    one, other = Draws.of(0, [5]), Draws.of(0, [5])
+    one, other = PerClipRandom.of(0, [5]), PerClipRandom.of(0, [5])
     other.uniform()
     assert torch.equal(one.normal((4,)), other.normal((4,)))
 
 
 def test_draws_are_distributed_as_they_say() -> None:
-    draws = Draws.of(0, range(4000))
+    draws = PerClipRandom.of(0, range(4000))
     uniform, normal = draws.uniform(), draws.normal((10,))
     assert uniform.min() >= 0 and uniform.max() < 1
     assert uniform.mean().item() == pytest.approx(0.5, abs=0.02)
@@ -98,7 +98,7 @@ def test_weights_change_what_is_trained_and_not_what_is_logged(tmp_path: Path) -
 
 
 def test_quartiles_are_means_over_quarters_of_the_schedule() -> None:
-    window = Window()
+    window = LogWindow()
     none = torch.zeros(4)
     plain, timesteps = torch.tensor([1.0, 2.0, 4.0, 8.0]), torch.tensor([0, 249, 250, 999])
     window.add(ClipLosses(2 * plain, plain, timesteps, none, none), 1000)

@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 from i2v_core.data.clips import ClipBatch
 from i2v_core.data.moving_crops import TEST_PHOTOGRAPHS, MovingCrops, MovingCropsConfig
 from i2v_core.training.config import LoggingConfig
-from i2v_core.training.draws import Draws
 from i2v_core.training.log import read_log
 from i2v_core.training.methods import adapter_task, run
 from i2v_core.training.objective import ClipLosses
+from i2v_core.training.per_clip_random import PerClipRandom
 from i2v_core.training.probe import TIMES, Probe
 from tests.core.training.tiny import tiny_config
 
@@ -32,7 +32,7 @@ def test_what_is_wrong_costs_what_it_is_worth() -> None:
     held_out = MovingCrops(replace(config, photographs=TEST_PHOTOGRAPHS))
     times = set()
 
-    def loss(batch: ClipBatch, draws: Draws) -> ClipLosses:
+    def loss(batch: ClipBatch, draws: PerClipRandom) -> ClipLosses:
         """A listener: no words cost 1, wrong ones 2, a wrong picture 4."""
         assert draws.timestep is not None
         times.add(draws.timestep)
@@ -60,7 +60,7 @@ def test_it_sees_the_same_clips_noise_and_times_again(tmp_path: Path) -> None:
         torch.nn.init.normal_(parameter, std=0.05)
     probe = Probe(task.objective.loss, task.data, task.autoencoder, clips=2, batch_size=2, timesteps=1000)
     first = probe.row("cpu")
-    task.objective.loss(probe._batches[0].batch, Draws.of(0, [1, 2]))  # type: ignore[index]
+    task.objective.loss(probe._batches[0].batch, PerClipRandom.of(0, [1, 2]))  # type: ignore[index]
     assert probe.row("cpu") == first
     assert first["probe_600_text"] != 0 and first["probe_600_picture"] != 0
 

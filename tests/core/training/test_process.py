@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from i2v_core.training.brief import NAMES, Brief
 from i2v_core.training.checkpoint_files import checkpoints
 from i2v_core.training.command import out_of_memory
 from i2v_core.training.config_file import write_config
 from i2v_core.training.lock import only_one
 from i2v_core.training.log import Progress, ProgressFile, read_progress, words_of_end
-from i2v_core.training.process import ROOT, START, environment, train_apart
+from i2v_core.training.process import ROOT, START, environment, train_in_subprocess
+from i2v_core.training.short_config import NAMES, ShortConfig
 from tests.core.training.tiny import tiny_config
 
 DEMO = ROOT / "demo/i2v_demo.safetensors"
@@ -49,7 +49,7 @@ def test_what_a_watcher_raises_ends_the_training_with_a_checkpoint(tmp_path: Pat
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        train_apart(tmp_path / "train.toml", tmp_path / "train.log", watch)
+        train_in_subprocess(tmp_path / "train.toml", tmp_path / "train.log", watch)
     progress = read_progress(folder)
     assert progress is not None
     assert progress.state == "canceled"
@@ -59,9 +59,10 @@ def test_what_a_watcher_raises_ends_the_training_with_a_checkpoint(tmp_path: Pat
 def test_a_training_ends_with_who_started_it(tmp_path: Path) -> None:
     config, folder = tiny_config(tmp_path, max_train_steps=100_000), tmp_path / "run"
     write_config(config, tmp_path / "train.toml")
+    paths = [str(tmp_path / name) for name in ("train.toml", "train.log")]
     code = (
-        "from pathlib import Path; from i2v_core.training.process import train_apart; "
-        f"train_apart(Path({str(tmp_path / 'train.toml')!r}), Path({str(tmp_path / 'train.log')!r}), lambda: None)"
+        "from pathlib import Path; from i2v_core.training.process import train_in_subprocess; "
+        f"train_in_subprocess(*map(Path, {paths}), lambda: None)"
     )
     starter = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT)
     wait_for_step(folder, 1)
@@ -78,11 +79,11 @@ def test_a_failure_is_the_command_s_own_sentence(tmp_path: Path) -> None:
     missing = replace(config, model=replace(config.model, pretrained_model_name_or_path="nowhere.safetensors"))
     write_config(missing, tmp_path / "train.toml")
     with pytest.raises(ValueError, match=r"^[^\n]*nowhere\.safetensors[^\n]*$"):
-        train_apart(tmp_path / "train.toml", tmp_path / "train.log", lambda: None)
+        train_in_subprocess(tmp_path / "train.toml", tmp_path / "train.log", lambda: None)
 
 
-def brief(folder: Path, method: str = "trip", data: Path | None = None) -> Brief:
-    return Brief(method, DEMO, folder, "mine", data, 50, 2, 1e-3, preview_steps=100)
+def brief(folder: Path, method: str = "trip", data: Path | None = None) -> ShortConfig:
+    return ShortConfig(method, DEMO, folder, "mine", data, 50, 2, 1e-3, preview_steps=100)
 
 
 def test_methods_are_listed_once_by_the_paper_s_name() -> None:
@@ -135,7 +136,7 @@ def test_a_training_that_is_killed_ends_in_a_sentence(tmp_path: Path) -> None:
             os.kill(int(child), signal.SIGKILL)
 
     with pytest.raises(ValueError, match=r"^the system killed the training \(SIGKILL\)[^\n]*memory[^\n]*$"):
-        train_apart(tmp_path / "train.toml", tmp_path / "train.log", watch)
+        train_in_subprocess(tmp_path / "train.toml", tmp_path / "train.log", watch)
 
 
 def test_out_of_memory_names_the_keys_that_are_left(tmp_path: Path) -> None:

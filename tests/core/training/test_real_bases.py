@@ -24,7 +24,7 @@ from i2v_core.training.config import (
 )
 from i2v_core.training.log import read_log
 from i2v_core.training.methods import adapter_task, load_base, run
-from i2v_core.training.recipe import new_autoencoder, new_networks, new_preset
+from i2v_core.training.new_model import new_autoencoder, new_networks, new_preset
 from i2v_core.video import write_video
 from i2v_core.weights import load_adapter
 from i2v_core.weights.files import read_tensors

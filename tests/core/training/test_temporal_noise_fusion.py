@@ -12,7 +12,7 @@ from i2v_core.model.temporal_noise_fusion import TemporalNoiseFusion, TemporalNo
 from i2v_core.model.video_unet import VideoUNet
 from i2v_core.presets import PRESETS
 from i2v_core.training.config import TrainingConfig
-from i2v_core.training.engine import Task
+from i2v_core.training.engine import TrainingTask
 from i2v_core.training.methods import adapter_task, find_method, run
 from i2v_core.weights import Checkpoint, load_adapter, load_checkpoint
 from tests.core.training.small import adapter_config, first_batch, silent, small_recipe
@@ -29,7 +29,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> TrainingConfig:
     return adapter_config(run(small), METHOD, small, folder / "adapter", adapter={"features": 32, "heads": 2})
 
 
-def task(config: TrainingConfig, adapter: dict[str, object] | None = None, **options: str) -> Task:
+def task(config: TrainingConfig, adapter: dict[str, object] | None = None, **options: str) -> TrainingTask:
     method = replace(config.method, adapter=adapter or config.method.adapter, options=options)
     return adapter_task(replace(config, method=method))
 

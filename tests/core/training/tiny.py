@@ -8,7 +8,7 @@ from i2v_core.data.clips import encode_clips
 from i2v_core.training.config import OptimConfig, TrainingConfig
 from i2v_core.training.engine import Engine
 from i2v_core.training.methods import adapter_task
-from i2v_core.training.recipe import new_autoencoder, new_networks, new_preset
+from i2v_core.training.new_model import new_autoencoder, new_networks, new_preset
 from tests.core.training.small import adapter_config, small_recipe, without_time
 from tests.core.weights.small import seed
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 
 @dataclass(frozen=True)
-class Draws:
+class PerClipRandom:
     """One source of numbers for each of `b` clips, on the CPU.
 
     Noise comes from a source of its own, so that methods which draw different numbers of drops see the same noise.
@@ -27,7 +27,7 @@ class Draws:
     timestep: int | None = None
 
     @classmethod
-    def of(cls, seed: int, items: Sequence[int], timestep: int | None = None) -> "Draws":
+    def of(cls, seed: int, items: Sequence[int], timestep: int | None = None) -> "PerClipRandom":
         """The sources of the clips with these numbers, at their start."""
         uniforms = tuple(_generator(f"uniform {seed} {item}") for item in items)
         return cls(uniforms, tuple(_generator(f"normal {seed} {item}") for item in items), timestep)

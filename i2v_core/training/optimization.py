@@ -1,4 +1,4 @@
-"""What a run is set up with: the accelerator, the optimizer, and the learning rates of its networks."""
+"""Set-up of a run: the accelerator, the optimizer, and the learning rates of its networks."""
 
 import importlib.util
 import math
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def trained_parameters(objective: Objective) -> dict[str, list[nn.Parameter]]:
-    """What is trained, by network; raises ValueError if nothing is."""
+    """Trained parameters by network; raises ValueError if there are none."""
     found = {
         name: [parameter for parameter in network.parameters() if parameter.requires_grad]
         for name, network in objective.networks.items()

@@ -38,7 +38,7 @@ def new_networks(config: TrainingConfig) -> tuple[TextEncoder, VideoUNet]:
 
 
 def new_preset(config: TrainingConfig) -> Preset:
-    """What the new model is trained for, with the prediction that the run chooses."""
+    """Preset of the new model, with the prediction that the run chooses."""
     preset = config.model.preset or PRESETS["demo"]
     if isinstance(preset, str):
         raise ValueError("video_base makes a model of its own: describe it in [model.preset]")

@@ -11,9 +11,9 @@ from i2v_core import Checkpoint, save_checkpoint
 from i2v_core.training.config import OptimConfig, TrainingConfig
 from i2v_core.training.engine import Engine
 from i2v_core.training.methods import adapter_task
+from i2v_core.training.new_model import new_autoencoder, new_networks, new_preset
 from i2v_core.training.objective import ClipLosses, Objective
-from i2v_core.training.recipe import new_autoencoder, new_networks, new_preset
-from i2v_core.training.setup import learning_rates
+from i2v_core.training.optimization import learning_rates
 from tests.core.training.small import adapter_config, small_recipe
 
 PROJECTION = {"features": 32, "depth": 1, "heads": 1, "head_dim": 32, "queries": 2, "frames": 3}

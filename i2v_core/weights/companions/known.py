@@ -1,4 +1,4 @@
-"""Which files go with which model, by the names under which they are shared."""
+"""The files that belong to a model, by the names under which they are shared."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ class Companion:
         option: of the command line; the library's argument is the same with underscores.
         folder: where ComfyUI keeps it, below `models`.
         output: of Load I2V Checkpoint, which brings it with a full file.
-        usual: what is meant, by the width of its tokens or the number of its channels.
+        known: the file that is meant, by the width of its tokens or the number of its channels.
     """
 
     what: str
     option: str
     folder: str
     output: str
-    usual: Mapping[int, str]
+    known: Mapping[int, str]
 
     @property
     def argument(self) -> str:
@@ -29,20 +29,20 @@ class Companion:
 
     def missing(self, size: int) -> str:
         """The sentence for a base that needs this companion and has none."""
-        meant = self.usual.get(size)
+        meant = self.known.get(size)
         return (
             f"this file holds no {self.what}: give one with --{self.option} (in Python: {self.argument}=)"
             + (f", {meant}, in ComfyUI's models/{self.folder}" if meant else ", or use the model's full checkpoint")
         )  # fmt: skip
 
     def on_canvas(self, size: int) -> str:
-        """What to connect to a base that needs this companion."""
-        meant, own = self.usual.get(size), f"{self.output} of the model's own file"
+        """The output to connect to a base that needs this companion."""
+        meant, own = self.known.get(size), f"{self.output} of the model's own file"
         return f"{meant}, or {own}" if meant else own
 
     def mismatch(self, got: int, needed: int, unit: str) -> str:
         """The sentence for a companion of another model."""
-        meant = self.usual.get(needed)
+        meant = self.known.get(needed)
         return (
             f"this {self.what} has {got} {unit} and the model needs {needed}: it belongs to another model"
             + (f"; take {meant}" if meant else "")

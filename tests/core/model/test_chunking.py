@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from i2v_core.model import parts
-from i2v_core.model.parts import in_parts, slices
+from i2v_core.model import chunking
+from i2v_core.model.chunking import chunk_slices, chunked
 from i2v_core.model.video_unet import VideoUNet, VideoUNetConfig
 from tests.core.weights.small import SMALL_DYNAMICRAFTER, largest_difference, seed
 
@@ -23,11 +23,11 @@ NO_TIME = replace(
 
 
 def test_slices_cover_every_row_once() -> None:
-    assert [(each.start, each.stop) for each in slices(7, 3)] == [(0, 3), (3, 6), (6, 7)]
+    assert [(each.start, each.stop) for each in chunk_slices(7, 3)] == [(0, 3), (3, 6), (6, 7)]
 
 
 def test_rows_go_through_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "AT_ONCE_CPU", 2 * parts.WIDEST * 3 * 4 * 4)
+    monkeypatch.setattr(chunking, "AT_ONCE_CPU", 2 * chunking.WIDEST * 3 * 4 * 4)
     seen = []
 
     def function(x: Tensor, y: Tensor) -> Tensor:
@@ -36,7 +36,7 @@ def test_rows_go_through_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> Non
 
     x, y = torch.randn(5, 3, 4, 4), torch.randn(5, 3, 1, 1)
     with torch.no_grad():
-        out = in_parts(function, x, y)
+        out = chunked(function, x, y)
     assert seen == [2, 2, 1]
     assert torch.equal(out, (x + y)[:, :1])
 
@@ -55,7 +55,7 @@ def test_a_network_in_parts_answers_as_at_once(
     times = torch.tensor([500.0, 20.0])
     with torch.no_grad():
         whole = unet(x, times, text, **given)
-        monkeypatch.setattr(parts, "AT_ONCE_CPU", at_once)
+        monkeypatch.setattr(chunking, "AT_ONCE_CPU", at_once)
         cut = unet(x, times, text, **given)
     monkeypatch.undo()
     assert largest_difference(unet(x, times, text, **given), whole) < 1e-5

@@ -19,8 +19,8 @@ NAMES = tuple(dict.fromkeys(training_of(method).names[0] for method in method_na
 
 
 @dataclass(frozen=True)
-class Brief:
-    """What has to be said of a training.
+class ShortConfig:
+    """The settings of a training from the canvas.
 
     Attributes:
         method: one of `NAMES`.
@@ -109,7 +109,7 @@ def newest_preview(folder: Path) -> Path | None:
 
 
 def report(config: TrainingConfig, result: Path, rows: Sequence[Mapping[str, float]]) -> str:
-    """What a finished run did, in lines for people; `rows` are those of its log."""
+    """Report of a finished run, in lines for people; `rows` are those of its log."""
     train = config.train
     lines = [f"{config.method.name}: {train.max_train_steps} steps of {train.train_batch_size} clips, in {result}"]
     if rows:

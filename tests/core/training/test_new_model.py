@@ -14,7 +14,7 @@ from i2v_core.training.config import ConditioningConfig, TrainingConfig
 from i2v_core.training.config_file import read_config, resolved
 from i2v_core.training.log import Progress
 from i2v_core.training.methods import run
-from i2v_core.training.recipe import new_autoencoder, new_networks
+from i2v_core.training.new_model import new_autoencoder, new_networks
 from i2v_core.training.video_base import video_task
 from tests.core.training.small import first_batch, silent, small_recipe
 

@@ -179,7 +179,7 @@ def test_what_belongs_to_another_model_is_refused_with_the_file_to_use(
     refused("got no image tokens: .*full file.* full or pruned file of this very model", None)
     refused("width 1024, got tokens of shape .*16, 64.*full or pruned file of this very model", tokens[..., :64])
     refused("shared image tokens .* another model's", tokens, model=shared)
-    refused(r"width 1024, got width 768: encode the prompts with OpenCLIP ViT-H/14's text encoder", tokens, 768)
+    refused(r"width 1024, got width 768: encode the prompts with OpenCLIP ViT-H/14, such as open_clip", tokens, 768)
     refused(
         "4 x 4 with 12 channels, .* with 4 channels: .*VAE of Stable Diffusion 1.5 or 2.1",
         tokens,

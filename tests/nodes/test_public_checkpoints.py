@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -190,7 +191,7 @@ def test_what_belongs_to_another_model_is_refused_with_the_file_to_use(
     ):
         pruned.image_projection(torch.zeros(1, 257, 1024))
     with pytest.raises(ValueError, match="image_projection is missing or empty: take image_projection from Load I2V"):
-        encode(pruned.vae, image, 32, 32, "crop", object(), alone.image_projection)
+        encode(pruned.vae, image, 32, 32, "crop", SimpleNamespace(encode_image=None), alone.image_projection)
 
 
 def test_a_file_of_the_network_alone_takes_the_projection_of_another_file(

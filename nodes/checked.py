@@ -35,7 +35,26 @@ def checked_node(node: N) -> N:
     execute = vars(node)["execute"].__func__
     if not hasattr(execute, "__wrapped__"):
         node.execute = classmethod(_checked(execute))
+        if fingerprint := vars(node).get("fingerprint_inputs"):
+            node.fingerprint_inputs = classmethod(_unfailing(fingerprint.__func__))
     return node
+
+
+def _unfailing(fingerprint: Callable[..., Any]) -> Callable[..., Any]:
+    """A fingerprint that is None where it cannot be taken, since `execute` says why in a sentence.
+
+    The host logs what a fingerprint raises, and a name with half of a surrogate pair in it ends the thread that works
+    on prompts.
+    """
+
+    @wraps(fingerprint)
+    def run(cls: type[io.ComfyNode], *args: Any, **kwargs: Any) -> Any:
+        try:
+            return fingerprint(cls, *args, **kwargs)
+        except (OSError, ValueError, TypeError):
+            return None
+
+    return run
 
 
 def _checked(execute: Callable[..., io.NodeOutput]) -> Callable[..., io.NodeOutput]:
@@ -169,9 +188,13 @@ def shown(value: Any) -> str:
         finite = value.is_floating_point() and not value.isfinite().all()
         return f"a tensor of shape {tuple(value.shape)}{' with NaN or infinite values' if finite else ''}"
     if isinstance(value, Mapping):
-        return f"a dictionary of {', '.join(map(str, list(value)[:5]))}" if value else "an empty dictionary"
+        keys = _printable(", ".join(map(str, list(value)[:5])))
+        return f"a dictionary of {keys}" if value else "an empty dictionary"
     if isinstance(value, str | bool | Real | list | tuple):
-        text = repr(value) if isinstance(value, str) else str(value)
-        text = "".join(letter if letter.isprintable() else "?" for letter in text)
+        text = _printable(repr(value) if isinstance(value, str) else str(value))
         return text if len(text) < 60 else f"{text[:57]}..."
     return f"an object of {type(value).__name__}"
+
+
+def _printable(text: str) -> str:
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

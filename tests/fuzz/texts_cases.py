@@ -9,7 +9,7 @@ from typing import Any
 
 from i2v_core.data.layouts import list_entries
 from i2v_core.decoding import decode
-from i2v_core.evaluation.generation import read_protocol
+from i2v_core.evaluation.protocol import read_protocol
 from i2v_core.stories import read_story
 from i2v_core.training.config_file import read_config, write_config
 from i2v_core.training.methods import method_names, training_of

@@ -74,3 +74,10 @@ def test_every_kind_of_input_is_known(checked: Any, node_classes: dict[str, Call
     }
     widgets = {"INT", "FLOAT", "BOOLEAN", "STRING", "COMBO"}
     assert kinds <= widgets | checked.CLASSES.keys() | checked.ABILITIES.keys() | checked.STRUCTURES.keys()
+
+
+@pytest.mark.parametrize("name", ["a\ud800b", "nothing.safetensors", "../../etc/passwd"])
+def test_a_fingerprint_raises_nothing_that_the_host_would_log(node_classes: dict[str, Any], name: str) -> None:
+    """Half of a surrogate pair in its log ends the host's thread that works on prompts."""
+    assert node_classes["I2VLoadCheckpoint"].fingerprint_inputs(checkpoint=name, preset="auto") is None
+    assert node_classes["I2VLoadAdapter"].fingerprint_inputs(adapter=name) is None

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -179,16 +180,18 @@ def test_what_belongs_to_another_model_is_refused_with_the_file_to_use(
     refused("got no image tokens: .*full file.* full or pruned file of this very model", None)
     refused("width 1024, got tokens of shape .*16, 64.*full or pruned file of this very model", tokens[..., :64])
     refused("shared image tokens .* another model's", tokens, model=shared)
-    refused(r"width 1024, got width 768: encode the prompts with OpenCLIP ViT-H/14's text encoder", tokens, 768)
+    refused(r"width 1024, got width 768: encode the prompts with OpenCLIP ViT-H/14, such as open_clip", tokens, 768)
     refused(
-        "4 x 4 with 12 channels, .* with 4 channels: .*VAE of Stable Diffusion 1.5 or 2.1",
+        "4 x 4 with 12 channels, .* with 4 channels: .*Stable Diffusion 1.5's or 2.1's VAE",
         tokens,
         latent=torch.zeros(1, 12, 4, 4),
     )
-    with pytest.raises(ValueError, match="width 1280, clip_vision gives 1024: use the image encoder OpenCLIP ViT-H/14"):
+    with pytest.raises(
+        ValueError, match="width 1280, clip_vision gives 1024: use OpenCLIP ViT-H/14, such as CLIP-ViT-H"
+    ):
         pruned.image_projection(torch.zeros(1, 257, 1024))
     with pytest.raises(ValueError, match="image_projection is missing or empty: take image_projection from Load I2V"):
-        encode(pruned.vae, image, 32, 32, "crop", object(), alone.image_projection)
+        encode(pruned.vae, image, 32, 32, "crop", SimpleNamespace(encode_image=None), alone.image_projection)
 
 
 def test_a_file_of_the_network_alone_takes_the_projection_of_another_file(

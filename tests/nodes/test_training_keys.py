@@ -18,7 +18,7 @@ CLOSED = {
     "method.adapter.projection.image_features", "method.adapter.projection.output_features",
     "method.adapter.injection.sites", "method.adapter.injection.context_dim",
     "data.folder", "data.split", "data.figures", "data.motions", "data.backgrounds", "data.sides", "data.off_center",
-    "data.named", "data.colors",
+    "data.named", "data.colors", "data.placed",
 }  # fmt: skip
 CLOSED_TABLES = ("model.", "method.adapter.unet.", "method.adapter.injection.visual_detail.")
 

@@ -22,7 +22,7 @@ from i2v_core.video import clip_to_frames, write_video
 from i2v_core.weights import read_adapter
 from tools.comfy_server import ComfyServer, ServerError, failure
 
-SMALL = "[data]\nframes = 4\n[logging]\nplan_steps = 0\n[validation]\nnum_inference_steps = 1\n"
+SMALL = "[data]\nframes = 4\nframe_stride = 1\n[logging]\nplan_steps = 0\n[validation]\nnum_inference_steps = 1\n"
 MODEL, IMAGE_MODEL = "i2v_demo.safetensors", "i2v_demo_image.safetensors"
 # Base, workflow, the node that decodes, and what else the configuration says.
 METHODS: dict[str, tuple[str, str, str, str]] = {

@@ -12,7 +12,8 @@ from i2v_core.training.methods import VIDEO_BASE, adapter_task, find_method, met
 from tests.core.training.small import small_recipe
 
 ROOT = Path(__file__).parents[3]
-RECIPES = sorted([*ROOT.glob("demo/**/*.toml"), *ROOT.glob("configs/**/*.toml")])
+EXAMPLES = sorted([*ROOT.glob("configs/*.toml"), *ROOT.glob("configs/paper/*.toml")])
+RECIPES = sorted([*ROOT.glob("demo/**/*.toml"), *EXAMPLES])
 SMALLEST = {"method": {"name": "look_back"}, "train": {"output_dir": "runs", "max_train_steps": 10}}
 
 
@@ -152,7 +153,7 @@ def test_defaults_are_those_of_the_documentation() -> None:
     assert config.name == "look_back"
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("configs/**/*.toml")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_options_and_adapters_of_the_example_configurations_are_the_methods(path: Path) -> None:
     method = find_method(read_config(path).method.name)
     training = training_of(method)

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..i2v_core.conditions import GivenImage
 from .host.image_projection import HostImageProjection
+from .host.paths import printed
 from .sockets import GivenAdapter
 
 N = TypeVar("N", bound=type[io.ComfyNode])
@@ -188,13 +189,9 @@ def shown(value: Any) -> str:
         finite = value.is_floating_point() and not value.isfinite().all()
         return f"a tensor of shape {tuple(value.shape)}{' with NaN or infinite values' if finite else ''}"
     if isinstance(value, Mapping):
-        keys = _printable(", ".join(map(str, list(value)[:5])))
+        keys = printed(", ".join(map(str, list(value)[:5])))
         return f"a dictionary of {keys}" if value else "an empty dictionary"
     if isinstance(value, str | bool | Real | list | tuple):
-        text = _printable(repr(value) if isinstance(value, str) else str(value))
+        text = printed(repr(value) if isinstance(value, str) else str(value))
         return text if len(text) < 60 else f"{text[:57]}..."
     return f"an object of {type(value).__name__}"
-
-
-def _printable(text: str) -> str:
-    return "".join(letter if letter.isprintable() else "?" for letter in text)

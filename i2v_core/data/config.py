@@ -61,7 +61,7 @@ class DataConfig:
         check_ranges(self, "data", seed=SEEDS, target_fps=RATES, image_fps=RATES, run_frames=(0, math.inf))
         if not len(self.strides):
             raise ValueError(f"data.frame_stride_max {self.frame_stride_max} is below frame_stride {self.frame_stride}")
-        if self.target_fps is not None and (self.strides != range(1, 2) or self.target_fps <= 0):
+        if self.target_fps is not None and self.strides != range(1, 2):
             raise ValueError(
                 "data takes frames by time (target_fps, a positive number) or by number (frame_stride), "
                 f"got target_fps {self.target_fps} with frame_stride {self.frame_stride} to {self.strides[-1]}"

@@ -134,5 +134,10 @@ def _outside(text: str, what: str) -> str:
 
 def _shown(text: str) -> str:
     """A text for a sentence: one line, of bounded length, that every terminal can print."""
-    printable = "".join(letter if letter.isprintable() else "?" for letter in text)
+    printable = printed(text)
     return f"'{printable}'" if len(printable) <= 80 else f"'{printable[:77]}...'"
+
+
+def printed(text: str) -> str:
+    """A text in letters that every log can write: others, such as half of a surrogate pair, become question marks."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
